@@ -1,0 +1,190 @@
+"""What a detector must provide: one file per detector, with `PLUGIN = Plugin(...)` at its end.
+
+The *control half* runs once, beside the control device: it knows the detector, arms it and takes triggers. The
+*receiver half* runs in every receiver: it makes blocks of frames. They share the parameters, nothing else.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
+from lima2_tango.core.frame import Block, EndOfSeries, FrameSpec
+from lima2_tango.core.pool import Pool
+from lima2_tango.core.series import OnTrigger, Series
+
+BLOCK_BYTES = 4 << 20
+"""A block is cut when it reaches this size [byte]: a few MiB stay in the caches."""
+BLOCK_AGE = 0.05
+"""A block is cut when its first frame is this old [s], so that latency at low rates is bounded."""
+
+P = TypeVar("P", bound=AcquisitionParams)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorInfo:
+    """What does not change during a session (contract section 2.2)."""
+
+    plugin: str
+    model: str
+    serial: str
+    pixel_size: tuple[float, float]
+    """(x, y) [m]"""
+    dimensions: tuple[int, int]
+    """(columns, rows) [pixel]"""
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "plugin": self.plugin,
+            "model": self.model,
+            "sn": self.serial,
+            "pixel_size": {"x": self.pixel_size[0], "y": self.pixel_size[1]},
+            "dimensions": {"x": self.dimensions[0], "y": self.dimensions[1]},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the detector can do (contract section 2.4)."""
+
+    trigger_modes: tuple[TriggerMode, ...] = (TriggerMode.INTERNAL, TriggerMode.SOFTWARE)
+    expo_time_range: tuple[int, int] = (1_000, 10_000_000_000_000)
+    """[shortest, longest) exposure [ns]"""
+    latency_time_range: tuple[int, int] = (0, 1_000_000_000_000_000)
+    """[shortest, longest) dead time [ns]"""
+    nb_frames_per_trigger_range: tuple[int, int] = (1, 2**31)
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "trigger_modes": [str(mode) for mode in self.trigger_modes],
+            "expo_time_range": list(self.expo_time_range),
+            "latency_time_range": list(self.latency_time_range),
+            "nb_frames_per_trigger_range": list(self.nb_frames_per_trigger_range),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraCommand:
+    """A command of this camera's control device beyond the contract's; the argument's type is the Tango type."""
+
+    run: Callable[["ControlHalf", object], None]
+    argument: type | None
+    doc: str
+
+
+class ControlHalf(ABC, Generic[P]):
+    """The detector as its control device sees it. Methods are called one at a time, `trigger` only while running."""
+
+    capabilities: Capabilities = Capabilities()
+
+    @abstractmethod
+    def info(self) -> DetectorInfo: ...
+
+    def status(self) -> dict[str, object]:
+        """Readings that change (contract section 2.3): `state`, temperature [degC], humidity [%], ..."""
+        return {"state": "idle", "temperature": 0.0, "humidity": 0.0}
+
+    @abstractmethod
+    def prepare(self, params: P) -> None:
+        """Check and arm; raises ParamError or DetectorError. Called again without a run in between, it starts over."""
+
+    @abstractmethod
+    def start(self, on_trigger: OnTrigger) -> None:
+        """Begin. In trigger modes `on_trigger(limit)` grants the frames below a global index, from any thread."""
+
+    def trigger(self) -> None:
+        """Software trigger: queued while an earlier one is still exposing."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """No more triggers; safe in every state, and twice."""
+
+    def close(self) -> None:
+        """Give back sockets and threads; safe in every state, and twice."""
+        self.stop()
+
+
+class ReceiverHalf(ABC, Generic[P]):
+    """The detector's data as one receiver sees it."""
+
+    @abstractmethod
+    def prepare(self, params: P, rank: int, receivers: int, pool: Pool) -> FrameSpec:
+        """Check, allocate, and promise the frames' shape; `receivers` is how many are expected to take part."""
+
+    @abstractmethod
+    def blocks(self, series: Series) -> Iterator[Block | EndOfSeries]:
+        """This receiver's frames in order of index, then the end. Not pulled, it waits or applies its loss policy."""
+
+    def close(self) -> None:
+        """Give back files, sockets and memory; safe in every state, and twice."""
+
+
+class PacedReceiver(ReceiverHalf[P]):
+    """A receiver half whose frames can be made on demand: paced by the series, it waits when nobody pulls."""
+
+    frames_per_block: int = 1
+    """Most frames of one block; `prepare` sets it (see `block_length`)."""
+
+    @abstractmethod
+    def read(self, local: int, indices: NDArray[np.int64], times: NDArray[np.float64]) -> Iterator[Block]:
+        """The frames with these global indices, of which the first has local index `local`, as one or more blocks."""
+
+    def begin(self, series: Series) -> None:
+        """The run starts; the number of receivers that take part is known now (`series.topology.receivers`)."""
+
+    def blocks(self, series: Series) -> Iterator[Block | EndOfSeries]:
+        self.begin(series)
+        local = 0
+        while (count := self._claim(series, local)) > 0:
+            indices = series.topology.owned(series.rank, local, count)
+            yield from self.read(local, indices, series.exposed_at(indices))
+            local += count
+        yield EndOfSeries(local)
+
+    def _claim(self, series: Series, local: int) -> int:
+        """How many frames from `local` on make the next block: all that are due, until size or age cuts it."""
+        indices = series.topology.owned(series.rank, local, self.frames_per_block)
+        if not series.wait_for(int(indices[0])):
+            return 0
+        count, deadline = 1, time.monotonic() + BLOCK_AGE
+        while count < len(indices):
+            index = int(indices[count])
+            if series.ready(index):
+                count += 1
+            elif series.frame_by_frame or not self._soon(series, index, deadline):
+                break
+        return count
+
+    @staticmethod
+    def _soon(series: Series, index: int, deadline: float) -> bool:
+        """Sleep until frame `index` is due, where that is before the block is too old."""
+        due = series.due(index)
+        if due is None or due > deadline:
+            return False
+        time.sleep(max(0.0, min(due - time.monotonic(), 1e-3)))
+        return series.ready(index) or time.monotonic() < deadline
+
+
+def block_length(spec: FrameSpec, at_most: int) -> int:
+    """Frames of one block: up to `BLOCK_BYTES`, at least 1, at most `at_most`."""
+    return max(1, min(at_most, BLOCK_BYTES // max(spec.nbytes, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """What a camera file exports as `PLUGIN`."""
+
+    name: str
+    """As in the Tango classes `Lima<name>Control` and `Lima<name>Receiver`."""
+    params: type[AcquisitionParams]
+    """Root parameters: AcquisitionParams with the camera's own `det`."""
+    control: Callable[[], ControlHalf]
+    receiver: Callable[[], ReceiverHalf]
+    version: str = "core-1.2.0"
+    """As the clients check it (contract section 2.5)."""
+    commands: Mapping[str, ExtraCommand] = field(default_factory=dict)

@@ -1,0 +1,112 @@
+"""One declaration of a parameter gives its validation, its JSON schema, its help and its reference page."""
+
+import json
+import math
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from .errors import ParamError
+
+
+def _whole(value: object) -> object:
+    """`2.0` is 2, as clients that know only floats send it."""
+    return int(value) if isinstance(value, float) and math.isfinite(value) and value.is_integer() else value
+
+
+Int = Annotated[int, BeforeValidator(_whole)]
+"""A whole number; `2.0` is taken as 2, `2.5` is refused."""
+
+
+class Params(BaseModel):
+    """Base of every parameter set: immutable, strictly typed, and unknown keys are errors.
+
+    Every field has a default (Lima2's clients build their forms from the schema) and a docstring with its unit,
+    without double quotes (a Tango database on MariaDB loses escaped ones).
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parameters from JSON text; raises ParamError with the JSON path of the first fault."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise _first_fault(error) from error
+
+    @classmethod
+    def schema_text(cls) -> str:
+        """The JSON schema as clients read it: no references, a default on every leaf."""
+        schema = cls.model_json_schema()
+        definitions = schema.pop("$defs", {})
+        defaults = json.loads(cls().model_dump_json())
+        plain = _inline(schema, definitions, defaults)
+        return json.dumps({"$schema": "http://json-schema.org/draft-06/schema#", **plain}, separators=(",", ":"))
+
+
+_KEPT = (
+    "type enum const minimum maximum exclusiveMinimum exclusiveMaximum minItems maxItems minLength maxLength "
+    "pattern description title"
+).split()
+
+
+def _inline(node: dict[str, Any], definitions: dict[str, Any], default: object) -> dict[str, Any]:
+    """The schema node without `$ref`, `allOf` or `anyOf`, which lose the defaults in the clients' generator."""
+    if "$ref" in node:
+        target = definitions[node["$ref"].rsplit("/", 1)[-1]]
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    plain = {key: node[key] for key in _KEPT if key in node}
+    if "description" in plain:  # one line: a Tango database on MariaDB loses backslashes
+        plain["description"] = " ".join(plain["description"].split())
+    if "const" in plain:
+        plain.setdefault("enum", [plain.pop("const")])
+    if "properties" in node:
+        plain["properties"] = {
+            name: _inline(child, definitions, default[name] if isinstance(default, dict) else child.get("default"))
+            for name, child in node["properties"].items()
+        }
+        plain["additionalProperties"] = False
+        return plain
+    if "items" in node:
+        plain["items"] = _inline(node["items"], definitions, node["items"].get("default"))
+    if default is not None:
+        plain["default"] = default
+    return plain
+
+
+def json_path(location: tuple[str | int, ...]) -> str:
+    """`$.det.peaks[0].x0`"""
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+
+
+def _first_fault(error: ValidationError) -> ParamError:
+    faults = error.errors(include_url=False, include_context=True)
+    first = faults[0]
+    more = f" ({len(faults) - 1} more faults)" if len(faults) > 1 else ""
+    path = json_path(first["loc"])
+    if first["type"] == "json_invalid":
+        return ParamError("$", "", f"this is not JSON: {first['msg']}{more}")
+    return ParamError(path, first.get("input"), _remedy(first["type"], first["msg"]) + more)
+
+
+def _remedy(kind: str, message: str) -> str:
+    known = {
+        "extra_forbidden": "there is no such parameter; remove it or correct its name",
+        "int_type": "give a whole number",
+        "int_from_float": "give a whole number",
+        "float_type": "give a number",
+        "bool_type": "give true or false",
+        "string_type": "give a text",
+        "list_type": "give a list",
+        "model_type": "give an object",
+        "model_attributes_type": "give an object",
+        "missing": "this parameter must be given",
+    }
+    plain = message.removeprefix("Value error, ").removeprefix("Input ")
+    return known.get(kind, plain[:1].lower() + plain[1:])
+
+
+__all__ = ["Field", "Int", "Params", "json_path"]

@@ -1,0 +1,34 @@
+"""Where a pipeline sends the frames that are kept; `saving` implements it, `control` connects it."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .frame import Block, FrameSpec
+from .storage import SavingParams
+
+
+class Sink(Protocol):
+    """One stream of frames into files."""
+
+    @property
+    def nb_frames_saved(self) -> int:
+        """Frames whose bytes were handed to the file system so far."""
+
+    def encode(self, block: Block) -> Any:
+        """Compress the block's frames; called by several workers at once, in any order."""
+
+    def append(self, encoded: Any) -> None:
+        """Write what `encode` returned; called by one thread at a time, in order of local index."""
+
+    def discard(self, encoded: Any) -> None:
+        """Give back the buffers of what will not be written."""
+
+    def close(self) -> None:
+        """Complete, trim and name the last file; safe twice. After a failure too: what was appended stays readable."""
+
+
+OpenSink = Callable[[SavingParams, FrameSpec, str], Sink]
+"""Open a sink for frames of this spec; the text is the JSON path of its parameters, for its refusals.
+
+Raises ParamError where the files cannot be written. Nothing on disk changes before the first `append`.
+"""
