@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ class Capabilities:
 class ExtraCommand:
     """A command of this camera's control device beyond the contract's; the argument's type is the Tango type."""
 
-    run: Callable[["ControlHalf", object], None]
+    run: Callable[[Any, Any], None]
     argument: type | None
     doc: str
 
@@ -183,8 +183,8 @@ class Plugin:
     """As in the Tango classes `Lima<name>Control` and `Lima<name>Receiver`."""
     params: type[AcquisitionParams]
     """Root parameters: AcquisitionParams with the camera's own `det`."""
-    control: Callable[[], ControlHalf]
-    receiver: Callable[[], ReceiverHalf]
+    control: Callable[[], ControlHalf[Any]]
+    receiver: Callable[[], ReceiverHalf[Any]]
     version: str = "core-1.2.0"
     """As the clients check it (contract section 2.5)."""
     commands: Mapping[str, ExtraCommand] = field(default_factory=dict)

@@ -10,7 +10,7 @@ Lima2Error
  + ProcessingError  a frame could not be processed            -> the message names the frame
  + AgreementError   a rank did not do its part in time        -> the message names the rank
  + DataLossError    frames are missing                        -> the series is suspect
- + NotAvailable     the frame asked for is not held any more, or not yet
+ + NotAvailableError     the frame asked for is not held any more, or not yet
 """
 
 import json
@@ -65,7 +65,7 @@ class AgreementError(Lima2Error): ...
 class DataLossError(Lima2Error): ...
 
 
-class NotAvailable(Lima2Error): ...
+class NotAvailableError(Lima2Error): ...
 
 
 def _shown(value: object) -> str:

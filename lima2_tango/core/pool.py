@@ -77,8 +77,7 @@ class Pool:
         while True:
             with self._changed:
                 if self._free[slab_bytes]:
-                    slab = self._free[slab_bytes].pop()
-                    return Lease(lambda: self._put_back(slab_bytes, slab), slab)
+                    return self._lend(self._free[slab_bytes].pop())
             if self._evict() or self._allocate(slab_bytes):
                 continue
             with self._changed:
@@ -90,9 +89,12 @@ class Pool:
                         slab_bytes=slab_bytes,
                     )
 
-    def _put_back(self, slab_bytes: int, slab: NDArray[np.uint8]) -> None:
+    def _lend(self, slab: NDArray[np.uint8]) -> Lease:
+        return Lease(lambda: self._put_back(slab), slab)
+
+    def _put_back(self, slab: NDArray[np.uint8]) -> None:
         with self._changed:
-            self._free[slab_bytes].append(slab)
+            self._free[slab.nbytes].append(slab)
             self._changed.notify()
 
     def _allocate(self, slab_bytes: int) -> bool:
@@ -107,7 +109,7 @@ class Pool:
             self._allocated += slab_bytes
         slab = np.empty(slab_bytes, np.uint8)
         slab[::4096] = 0  # touch every page now, not at full speed
-        self._put_back(slab_bytes, slab)
+        self._put_back(slab)
         return True
 
     def _evict(self) -> bool:

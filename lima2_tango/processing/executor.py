@@ -114,7 +114,7 @@ class OrderedStage(Generic[R]):
         try:
             if self.error is None:
                 result = self._work(block)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - boundary: whatever a worker meets stops the stage
             self.fail(error)
         finally:
             block.lease.release()
@@ -146,5 +146,5 @@ class OrderedStage(Generic[R]):
             return
         try:
             self._commit(result)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - boundary: whatever a worker meets stops the stage
             self.fail(error)

@@ -1,14 +1,14 @@
 """The last frames of a stream, kept for readers that ask by number."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_tango.core.errors import NotAvailable
+from lima2_tango.core.errors import NotAvailableError
 from lima2_tango.core.frame import Block
 
 
@@ -52,10 +52,10 @@ class History:
             block.lease.release()
 
     @contextmanager
-    def frame(self, index: int) -> Iterator[tuple[int, NDArray[np.generic]]]:
+    def frame(self, index: int) -> Generator[tuple[int, NDArray[np.generic]]]:
         """Number and pixels [channel, row, column] of a frame while the context lasts; -1 is the newest.
 
-        Raises NotAvailable for a frame that is not there yet, or is not held any more.
+        Raises NotAvailableError for a frame that is not there yet, or is not held any more.
         """
         with self._lock:
             block, position = self._find(index)
@@ -67,7 +67,7 @@ class History:
 
     def _find(self, index: int) -> tuple[Block, int]:
         if not self._blocks:
-            raise NotAvailable(f"no {self.label} frame is held: none was made yet, or their memory was needed")
+            raise NotAvailableError(f"no {self.label} frame is held: none was made yet, or their memory was needed")
         if index == -1:
             return self._blocks[-1], len(self._blocks[-1]) - 1
         for block in reversed(self._blocks):
@@ -75,7 +75,7 @@ class History:
             if found.size:
                 return block, int(found[0])
         oldest = int(self._blocks[0].index[0])
-        raise NotAvailable(
+        raise NotAvailableError(
             f"{self.label} frame {index} is not held on this receiver: it holds {self._frames} frames, "
             f"number {oldest} to {self.last}",
             frame_idx=index,

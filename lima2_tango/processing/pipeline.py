@@ -7,7 +7,7 @@ from threading import Lock
 from typing import ClassVar, Generic, TypeVar
 
 from lima2_tango.core.acquisition import AcquisitionParams
-from lima2_tango.core.errors import NotAvailable
+from lima2_tango.core.errors import NotAvailableError
 from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.params import Params
 from lima2_tango.core.pool import Pool
@@ -110,10 +110,10 @@ class Pipeline(ABC, Generic[P]):
         return {f"{label}_idx": history.last for label, history in self.histories.items()}
 
     def history(self, command: str) -> History:
-        """The stream behind a getter; raises NotAvailable where this run does not keep it."""
+        """The stream behind a getter; raises NotAvailableError where this run does not keep it."""
         label = self.frame_commands[command]
         if label not in self.histories:
-            raise NotAvailable(f"this run keeps no {label} frames")
+            raise NotAvailableError(f"this run keeps no {label} frames")
         return self.histories[label]
 
     def pop(self, command: str) -> bytes:
