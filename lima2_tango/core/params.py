@@ -1,21 +1,25 @@
 """One declaration of a parameter gives its validation, its JSON schema, its help and its reference page."""
 
 import json
-import math
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ParamError
 
+Int = int
+"""A whole number; in every parameter set `2.0` is taken as 2, `2.5` is refused."""
+EXACT_FLOATS = 2**53
+"""Floats below this hold every whole number."""
 
-def _whole(value: object) -> object:
-    """`2.0` is 2, as clients that know only floats send it."""
-    return int(value) if isinstance(value, float) and math.isfinite(value) and value.is_integer() else value
 
-
-Int = Annotated[int, BeforeValidator(_whole)]
-"""A whole number; `2.0` is taken as 2, `2.5` is refused."""
+def _whole(value: Any) -> Any:
+    """`2.0` is 2, as clients that know only floats send it; a float field takes the 2 as 2.0."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT_FLOATS else value
 
 
 class Params(BaseModel):
@@ -33,7 +37,9 @@ class Params(BaseModel):
     def parse(cls, text: str) -> Self:
         """Parameters from JSON text; raises ParamError with the JSON path of the first fault."""
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate_json(json.dumps(_whole(json.loads(text))))
+        except json.JSONDecodeError as error:
+            raise ParamError("$", text, f"this is not JSON: {error}") from error
         except ValidationError as error:
             raise _first_fault(error) from error
 
@@ -87,8 +93,6 @@ def _first_fault(error: ValidationError) -> ParamError:
     first = faults[0]
     more = f" ({len(faults) - 1} more faults)" if len(faults) > 1 else ""
     path = json_path(first["loc"])
-    if first["type"] == "json_invalid":
-        return ParamError("$", "", f"this is not JSON: {first['msg']}{more}")
     return ParamError(path, first.get("input"), _remedy(first["type"], first["msg"]) + more)
 
 
@@ -101,6 +105,7 @@ def _remedy(kind: str, message: str) -> str:
         "bool_type": "give true or false",
         "string_type": "give a text",
         "list_type": "give a list",
+        "tuple_type": "give a list",
         "model_type": "give an object",
         "model_attributes_type": "give an object",
         "missing": "this parameter must be given",

@@ -14,6 +14,8 @@ from .units import bytes_text
 
 MIN_SLABS = 4
 """Fewer blocks than this cannot keep camera, workers and writer busy at once."""
+PAGE = 4096
+"""Unit in which the operating system gives memory at its first touch [byte]."""
 
 Evictor = Callable[[], bool]
 """Gives back one block that is only kept for late readers; False when it keeps none."""
@@ -23,7 +25,8 @@ class Pool:
     """Lends slabs of equal size out of a fixed budget.
 
     Fresh memory costs more than compressing it, so slabs are touched in `reserve` (at Prepare) and `take` only
-    hands out what was touched before. Frames kept for readers are given up oldest first when a taker needs them.
+    hands out what was touched before. Frames kept for readers are given up oldest first when a taker needs them
+    and the budget is used up.
     """
 
     def __init__(self, budget: int) -> None:
@@ -32,6 +35,8 @@ class Pool:
         self._changed = Condition()
         self._free: dict[int, list[NDArray[np.uint8]]] = defaultdict(list)
         self._allocated = 0
+        self._pinned = 0
+        self._releases = 0
         self._evictors: list[Evictor] = []
         self.waits = 0
         """How often a taker had to wait for memory."""
@@ -47,70 +52,139 @@ class Pool:
 
     @property
     def allocated(self) -> int:
-        """Bytes that exist now, lent or free."""
+        """Bytes that exist now: lent, free or pinned."""
         return self._allocated
+
+    @property
+    def lent(self) -> int:
+        """Bytes that somebody holds now."""
+        with self._changed:
+            return self._allocated - sum(size * len(slabs) for size, slabs in self._free.items())
 
     def reserve(self, slab_bytes: int, wanted: int) -> int:
         """Make `wanted` slabs of `slab_bytes` free, or as many as fit the budget, and touch them; returns how many.
 
-        Raises MemoryBudgetError where fewer than four fit.
+        Raises MemoryBudgetError where fewer than four fit beside what is pinned.
         """
-        fitting = self.budget // max(slab_bytes, 1)
+        fitting = (self.budget - self._pinned) // max(slab_bytes, 1)
         if fitting < MIN_SLABS:
             raise MemoryBudgetError(
                 f"{MIN_SLABS} blocks of {bytes_text(slab_bytes)} do not fit the memory budget of "
-                f"{bytes_text(self.budget)}: use smaller frames or raise the device property memory_budget",
+                f"{bytes_text(self.budget)}, of which cameras keep {bytes_text(self._pinned)}: "
+                "use smaller or fewer prefetched frames or raise the device property memory_budget",
                 slab_bytes=slab_bytes,
                 budget=self.budget,
             )
         wanted = min(wanted, fitting)
-        while len(self._free[slab_bytes]) < wanted and (self._allocate(slab_bytes) or self._evict()):
+        while self._count_free(slab_bytes) < wanted and (self._add_slab(slab_bytes) or self._evict()):
             pass
-        return len(self._free[slab_bytes])
+        return self._count_free(slab_bytes)
 
     def take(self, slab_bytes: int, timeout: float = 30.0) -> Lease:
         """Claim one slab of exactly `slab_bytes`; its `buffer` is the memory, as bytes with the last user's content.
 
         Waits for a release, `timeout` seconds at most; then raises MemoryBudgetError.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            with self._changed:
-                if self._free[slab_bytes]:
-                    return self._lend(self._free[slab_bytes].pop())
-            if self._evict() or self._allocate(slab_bytes):
+        deadline, seen = time.monotonic() + timeout, self._releases
+        while (lease := self._take_free(slab_bytes)) is None:
+            if self._add_slab(slab_bytes) or self._evict():
                 continue
-            with self._changed:
-                self.waits += 1
-                if not self._changed.wait_for(lambda: self._free[slab_bytes], deadline - time.monotonic()):
-                    raise MemoryBudgetError(
-                        f"no block of {bytes_text(slab_bytes)} came free within {timeout:.3g} s: all of the "
-                        f"{bytes_text(self.budget)} budget is in use; processing or saving has stopped moving",
-                        slab_bytes=slab_bytes,
-                    )
+            if (seen := self._wait_for_release(seen, deadline)) < 0:
+                raise MemoryBudgetError(
+                    f"no block of {bytes_text(slab_bytes)} came free within {timeout:.3g} s: all of the "
+                    f"{bytes_text(self.budget)} budget is in use; processing or saving has stopped moving",
+                    slab_bytes=slab_bytes,
+                )
+        return lease
 
-    def _lend(self, slab: NDArray[np.uint8]) -> Lease:
+    def pin(self, size: int, what: str) -> Lease:
+        """Memory of `size` bytes for as long as its lease is held, beside the slabs; not touched before its use.
+
+        Raises MemoryBudgetError, which names `what`, where it does not fit the budget.
+        """
+        while not self._account(size, keep=0):
+            if not self._evict():
+                raise MemoryBudgetError(
+                    f"{what} of {bytes_text(size)} do not fit the memory budget of {bytes_text(self.budget)}, of "
+                    f"which {bytes_text(self._allocated)} are in use: ask for less, erase older pipelines, or "
+                    "raise the device property memory_budget",
+                    size=size,
+                    budget=self.budget,
+                )
+        buffer = self._allocate(size)
+        with self._changed:
+            self._pinned += size
+        return Lease(lambda: self._unpin(size), buffer)
+
+    def _unpin(self, size: int) -> None:
+        with self._changed:
+            self._pinned -= size
+            self._allocated -= size
+            self._releases += 1
+            self._changed.notify_all()
+
+    def _count_free(self, slab_bytes: int) -> int:
+        with self._changed:
+            return len(self._free[slab_bytes])
+
+    def _take_free(self, slab_bytes: int) -> Lease | None:
+        with self._changed:
+            slabs = self._free[slab_bytes]
+            if not slabs:
+                return None
+            slab = slabs.pop()
         return Lease(lambda: self._put_back(slab), slab)
+
+    def _wait_for_release(self, seen: int, deadline: float) -> int:
+        """Wait until more than `seen` releases have happened; returns how many, -1 when the deadline passed first."""
+        with self._changed:
+            self.waits += self._releases == seen
+            moved = self._changed.wait_for(lambda: self._releases != seen, max(0.0, deadline - time.monotonic()))
+            return self._releases if moved else -1
 
     def _put_back(self, slab: NDArray[np.uint8]) -> None:
         with self._changed:
             self._free[slab.nbytes].append(slab)
-            self._changed.notify()
+            self._releases += 1
+            self._changed.notify_all()
 
-    def _allocate(self, slab_bytes: int) -> bool:
+    def _add_slab(self, slab_bytes: int) -> bool:
         """Make one more slab, at the cost of free slabs of other sizes; False when the budget is full."""
-        with self._changed:
-            for size, slabs in self._free.items():
-                while size != slab_bytes and slabs and self._allocated + slab_bytes > self.budget:
-                    slabs.pop()
-                    self._allocated -= size
-            if self._allocated + slab_bytes > self.budget:
-                return False
-            self._allocated += slab_bytes
-        slab = np.empty(slab_bytes, np.uint8)
-        slab[::4096] = 0  # touch every page now, not at full speed
+        if not self._account(slab_bytes, keep=slab_bytes):
+            return False
+        slab = self._allocate(slab_bytes)
+        slab[::PAGE] = 0  # touch every page now, not at full speed
         self._put_back(slab)
         return True
+
+    def _account(self, size: int, keep: int) -> bool:
+        """Count `size` more bytes as allocated, at the cost of free slabs of other sizes than `keep`.
+
+        False, and nothing changed, where the budget is too small even so.
+        """
+        with self._changed:
+            others = [(other, slabs) for other, slabs in self._free.items() if other != keep]
+            excess = self._allocated + size - self.budget
+            if excess > sum(other * len(slabs) for other, slabs in others):
+                return False
+            for other, slabs in others:
+                while slabs and self._allocated + size > self.budget:
+                    slabs.pop()
+                    self._allocated -= other
+            self._allocated += size
+            return True
+
+    def _allocate(self, size: int) -> NDArray[np.uint8]:
+        try:
+            return np.empty(size, np.uint8)
+        except MemoryError as error:
+            with self._changed:
+                self._allocated -= size
+            raise MemoryBudgetError(
+                f"the computer has no {bytes_text(size)} more memory, although the budget allows "
+                f"{bytes_text(self.budget)}: lower the device property memory_budget",
+                size=size,
+            ) from error
 
     def _evict(self) -> bool:
         with self._changed:

@@ -1,5 +1,6 @@
 """Regions of interest as the clients send them."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -53,3 +54,10 @@ class Arc(Params):
     """Angle where the arc begins [degree]."""
     a2: float = 360.0
     """Angle where the arc ends [degree]; a span of 360 or more is the whole ring."""
+
+
+class Direction(StrEnum):
+    """Which way a profile runs: along a row (one value per column) or along a column (one value per row)."""
+
+    HORIZONTAL = "horizontal"
+    VERTICAL = "vertical"

@@ -4,6 +4,7 @@ The agreement between the ranks writes here (grants, cut); the camera's receiver
 """
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition
@@ -13,9 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .acquisition import Acq, TriggerMode
+from .errors import AgreementError
 
 ENDLESS = 2**62
 """Bound of a series that only a stop ends [frame]."""
+SLOW = 5e-3
+"""Frame period from which on every frame is a block of its own [s]."""
+HOLD_LIMIT = 10.0
+"""How long a receiver waits for the cut after `hold` [s]."""
+LONGEST_WAIT = 3600.0
+"""One wait on a condition [s]: the platform's limit would be passed by the longest dead times."""
 
 
 class Topology(Protocol):
@@ -34,10 +42,9 @@ class Topology(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Frames up to `limit` (exclusive) may be exposed, the first of them from `begin` (monotonic seconds) on."""
+    """Frames from `first` on, below the next grant's, may be exposed from `begin` (monotonic seconds) on."""
 
     first: int
-    limit: int
     begin: float
 
 
@@ -50,32 +57,33 @@ class Series:
         self.rank = rank
         self.period = acq.period
         self.exposure = acq.expo_time * 1e-6
-        self.frame_by_frame = acq.trigger_mode is not TriggerMode.INTERNAL or acq.period >= 5e-3
+        internal = acq.trigger_mode is TriggerMode.INTERNAL
         self._gated = acq.trigger_mode is TriggerMode.GATE
-        self._end = ENDLESS if acq.endless else acq.nb_frames
-        self._changed = Condition()
-        self.begin = time.monotonic() if begin is None else begin
-        self.begin_utc = time.time()
-        self._grants: list[Grant] = []
-        if acq.trigger_mode is TriggerMode.INTERNAL:
-            self._grants.append(Grant(0, ENDLESS, self.begin))
-        self._cut: int | None = None
-        self._held = False
+        self.frame_by_frame = acq.period >= SLOW or self._gated or not (internal or acq.nb_frames_per_trigger > 1)
+        """Nothing is gained by waiting for a second frame before the first one is delivered."""
+        now = time.monotonic()
+        self.begin = now if begin is None else begin
+        self.begin_utc = time.time() + self.begin - now
         self.delivered = 0
         """Global index after the last frame this receiver has delivered or is delivering."""
+        self._changed = Condition()
+        self._end = ENDLESS if acq.endless else acq.nb_frames
+        self._granted = ENDLESS if internal else 0
+        self._grants = [Grant(0, self.begin)] if internal else []
+        self._cut: int | None = None
+        self._held = False
 
     def grant(self, limit: int) -> None:
         """A trigger came: frames below `limit` may be exposed, after those granted before."""
         with self._changed:
-            first = self._grants[-1].limit if self._grants else 0
-            if limit > first:
-                begin = time.monotonic()
-                if self._grants and not self._gated:
-                    last = self._grants[-1]
-                    begin = max(begin, last.begin + (last.limit - last.first) * self.period)
-                pending = [grant for grant in self._grants[:-1] if grant.limit > self.delivered]
-                self._grants = [*pending, *self._grants[-1:], Grant(first, limit, begin)]
-                self._changed.notify_all()
+            if limit <= self._granted:
+                return
+            now, queued = time.monotonic(), self._next_begin()
+            if self._gated or now > queued:
+                self._forget_delivered()
+                self._grants.append(Grant(self._granted, now))
+            self._granted = limit  # a queued trigger's frames follow at the same pace: they extend the last grant
+            self._changed.notify_all()
 
     def hold(self) -> int:
         """A stop is being agreed: deliver nothing more until `cut`; returns `delivered`."""
@@ -90,46 +98,85 @@ class Series:
             self._cut, self._held = index, False
             self._changed.notify_all()
 
-    def due(self, index: int) -> float | None:
-        """When frame `index` is complete, on the monotonic clock [s]; None while no trigger has granted it."""
-        for grant in reversed(self._grants):
-            if grant.first <= index < grant.limit:
-                return grant.begin if self._gated else grant.begin + (index - grant.first) * self.period + self.exposure
-        return self.begin if self._grants and index < self._grants[0].first else None
+    @property
+    def end(self) -> int:
+        """Global index before which the series ends, as far as it is known now."""
+        return self._end if self._cut is None else min(self._end, self._cut)
 
-    def wait_for(self, index: int) -> bool:
-        """Wait until frame `index` may be delivered, and claim it; False when the series ends before it.
+    def claim(self, indices: NDArray[np.int64], patience: float = 0.0) -> NDArray[np.float64]:
+        """Wait until the first of these frames (ascending) is due, and claim it with all the others that are.
 
+        Waits `patience` seconds longer for more of them, where that can bring more. Returns when the exposures of
+        the claimed frames began, seconds since the epoch (UTC); none where the series ends before the first.
         After the cut is known nothing waits for its due time: the frames below it exist on other receivers.
         """
         with self._changed:
             while True:
-                if index >= self._end or (self._cut is not None and index >= self._cut):
-                    return False
-                if not self._held:
-                    due = self.due(index)
-                    if self._cut is not None or (due is not None and due <= time.monotonic()):
-                        self.delivered = max(self.delivered, index + 1)
-                        return True
-                self._changed.wait(None if self._held or due is None else max(0.0, due - time.monotonic()))
+                if self._held and indices[0] < self._end:
+                    self._await_cut()
+                wanted = indices[: np.searchsorted(indices, self.end)]
+                dues = self._dues(wanted)
+                now = time.monotonic()
+                goal = self._goal(dues, patience)
+                if self._cut is not None or goal <= now or not len(wanted):
+                    count = len(wanted) if self._cut is not None else int(np.searchsorted(dues, now, "right"))
+                    return self._deliver(wanted[:count], dues[:count], now)
+                self._changed.wait(min(goal - now, LONGEST_WAIT))
 
-    def ready(self, index: int) -> bool:
-        """Claim frame `index` if it may be delivered this moment, without waiting."""
-        with self._changed:
-            if self._held or index >= self._end or (self._cut is not None and index >= self._cut):
-                return False
-            due = self.due(index)
-            if self._cut is None and (due is None or due > time.monotonic()):
-                return False
-            self.delivered = max(self.delivered, index + 1)
-            return True
+    def wait_for(self, index: int) -> bool:
+        """Wait until frame `index` may be delivered, and claim it; False when the series ends before it."""
+        return len(self.claim(np.array([index], np.int64))) > 0
 
-    def exposed_at(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
-        """When the exposures of these frames began, seconds since the epoch (UTC)."""
-        offset = self.begin_utc - self.begin
-        dues = [self.due(int(i)) for i in indices]
-        now = time.monotonic()
-        return np.array([(now if due is None else due - self.exposure) + offset for due in dues])
+    def _deliver(self, indices: NDArray[np.int64], dues: NDArray[np.float64], now: float) -> NDArray[np.float64]:
+        if len(indices):
+            self.delivered = max(self.delivered, int(indices[-1]) + 1)
+        offset = self.begin_utc - self.begin - self.exposure
+        return np.where(np.isfinite(dues), dues, now) + offset
+
+    def _goal(self, dues: NDArray[np.float64], patience: float) -> float:
+        """When to claim: the first frame is due, or later, where frames that follow it soon share its block."""
+        if not len(dues) or self.frame_by_frame:
+            return float(dues[0]) if len(dues) else 0.0
+        last_granted = dues[max(int(np.searchsorted(dues, np.inf)) - 1, 0)]
+        return min(float(dues[0]) + patience, float(last_granted))
+
+    def _dues(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """When these frames are complete, on the monotonic clock [s]; infinite while no trigger has granted one."""
+        dues = np.full(len(indices), np.inf)
+        granted = int(np.searchsorted(indices, self._granted))
+        start = 0
+        while start < granted:  # one turn per grant, not per frame
+            position = bisect_right(self._grants, int(indices[start]), key=_first) - 1
+            grant = self._grants[max(position, 0)]
+            bound = self._grants[position + 1].first if position + 1 < len(self._grants) else self._granted
+            stop = int(np.searchsorted(indices[:granted], bound))
+            inside = 0.0 if self._gated else (indices[start:stop] - grant.first) * self.period + self.exposure
+            dues[start:stop] = grant.begin + inside
+            start = stop
+        return dues
+
+    def _next_begin(self) -> float:
+        """When the exposure of a frame after all that are granted could begin."""
+        if not self._grants:
+            return -np.inf
+        last = self._grants[-1]
+        return last.begin + (self._granted - last.first) * self.period
+
+    def _forget_delivered(self) -> None:
+        """Keep the grants that frames still to be delivered belong to, and the last."""
+        used = bisect_right(self._grants, self.delivered, key=_first) - 1
+        del self._grants[: max(used, 0)]
+
+    def _await_cut(self) -> None:
+        if not self._changed.wait_for(lambda: not self._held, HOLD_LIMIT):
+            raise AgreementError(
+                f"a stop was announced at frame {self.delivered}, but the ranks did not agree where to end within "
+                f"{HOLD_LIMIT:.0f} s: look at the other receivers and the control, then Reset"
+            )
+
+
+def _first(grant: Grant) -> int:
+    return grant.first
 
 
 OnTrigger = Callable[[int], None]

@@ -30,5 +30,5 @@ class Sink(Protocol):
 OpenSink = Callable[[SavingParams, FrameSpec, str], Sink]
 """Open a sink for frames of this spec; the text is the JSON path of its parameters, for its refusals.
 
-Raises ParamError where the files cannot be written. Nothing on disk changes before the first `append`.
+Raises ParamError where the files cannot be written. Makes the folder; files change from the first `encode` on.
 """

@@ -1,0 +1,1 @@
+"""Tango drives us here: parse, delegate, translate errors. No decisions."""

@@ -1,0 +1,1 @@
+"""What crosses processes: who gets which frame, and what the ranks tell each other."""

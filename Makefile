@@ -1,0 +1,38 @@
+# make demo    a whole system acquires, checks and shows 200 real-looking frames, then leaves nothing running
+# make test    style, types, import contracts and all tests but the long ones; lists what was skipped and why
+# Both build a private environment in .venv from nothing but Python 3.11+ and the package index, MPI included.
+
+PYTHON ?= python3
+VENV ?= .venv
+MPI ?= mpich
+BIN = $(VENV)/bin
+
+.PHONY: demo test test-long check clean help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/lima2 demo
+
+test: check
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m long --timeout 3600
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(MPI),$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) lima2_demo

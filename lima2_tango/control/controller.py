@@ -1,0 +1,138 @@
+"""The control's acquisitions: what its Tango device calls. Arms the detector, takes triggers, coordinates the ranks."""
+
+from threading import Lock, get_ident
+from typing import Any
+
+from lima2_tango.cameras.base import ControlHalf, Plugin
+from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
+from lima2_tango.core.errors import AgreementError, Lima2Error, ParamError, StateError
+from lima2_tango.core.state import Event, State, StateMachine
+from lima2_tango.transport.agreement import Coordinator
+
+from .settings import Settings
+
+
+class Controller:
+    """The detector's side of every run, and its agreement."""
+
+    def __init__(self, plugin: Plugin, settings: Settings, coordinator: Coordinator) -> None:
+        self.plugin = plugin
+        self.settings = settings
+        self.machine = StateMachine()
+        self.acq_params = plugin.params()
+        self.camera: ControlHalf[Any] = plugin.control()
+        self.error: Exception | None = None
+        self._coordinator = coordinator
+        self._lock = Lock()
+        self._uuid = ""
+        self._prepared = self.acq_params
+        self._built: int | None = None
+
+    @property
+    def nb_frames_acquired(self) -> int:
+        """Frames that the receivers have taken in the current or last run."""
+        return self._coordinator.nb_frames
+
+    def set_acq_params(self, text: str) -> None:
+        """Take acquisition parameters as JSON; raises ParamError."""
+        params = self.plugin.params.parse(text)
+        self.settings.confine(params)
+        self.acq_params = params
+
+    def build(self) -> None:
+        """The fallible part of Prepare: check the parameters and arm the detector."""
+        self.machine.check(Event.PREPARE)
+        with self._lock:
+            self._check_capabilities(self.acq_params)
+            self._prepared = self.acq_params
+            self.camera.prepare(self._prepared)
+            self._built = get_ident()
+
+    def prepare(self, uuid: str) -> None:
+        if self._built != get_ident():
+            raise StateError("another client's Prepare came in between: prepare again")
+        if not uuid:
+            raise StateError("Prepare needs the uuid of a new run, which the conductor makes")
+        self._uuid, self.error = uuid, None
+        self._coordinator.forget()
+        self.machine.fire(Event.PREPARE)
+
+    def check_start(self) -> None:
+        """Raise StateError where `start` would be refused now."""
+        self.machine.check(Event.START)
+
+    def check_close(self) -> None:
+        self.machine.check(Event.CLOSE)
+
+    def check_trigger(self) -> None:
+        if self.machine.state is not State.RUNNING:
+            raise StateError(f"cannot trigger while {self.machine.state.label}: Start first")
+        if self._prepared.acq.trigger_mode is not TriggerMode.SOFTWARE:
+            mode = self._prepared.acq.trigger_mode
+            raise StateError(f"cannot trigger: this run was prepared with acq.trigger_mode {mode}, not software")
+
+    def start(self) -> None:
+        """Begin the run; triggers are taken from now on."""
+        self.machine.fire(Event.START)
+        uuid = self._uuid
+        self._coordinator.start(uuid, lambda errors: self._over(uuid, errors))
+        try:
+            self.camera.start(self._coordinator.grant)
+        except Lima2Error as error:
+            self._coordinator.stop()
+            self.error = error
+            self.machine.try_fire(Event.FAIL)
+            raise
+
+    def trigger(self) -> None:
+        """Software trigger; raises StateError where there is nothing to trigger."""
+        self.check_trigger()
+        self.camera.trigger()
+
+    def stop(self) -> None:
+        """End the run; safe in every state."""
+        self.camera.stop()
+        if self.machine.state is State.PREPARED:
+            self.machine.try_fire(Event.DONE)
+        self._coordinator.stop()
+
+    def close(self) -> None:
+        """The run is over and its data is complete."""
+        self.stop()
+        self.machine.fire(Event.CLOSE)
+
+    def reset(self) -> None:
+        """Any state -> IDLE; a run that is on is stopped."""
+        self.stop()
+        self.error = None
+        self.machine.fire(Event.RESET)
+
+    def shut_down(self) -> None:
+        """The process goes down."""
+        self.stop()
+        self.camera.close()
+
+    def _over(self, uuid: str, errors: list[str]) -> None:
+        """All receivers have taken their last frame, or could not start."""
+        if uuid != self._uuid:
+            return
+        self.camera.stop()
+        if errors:
+            self.error = AgreementError("; ".join(errors))
+        self.machine.try_fire(Event.DONE)
+
+    def _check_capabilities(self, params: AcquisitionParams) -> None:
+        """Raise ParamError for a value outside what the detector can do."""
+        able, acq = self.camera.capabilities, params.acq
+        if acq.trigger_mode not in able.trigger_modes:
+            modes = ", ".join(able.trigger_modes)
+            raise ParamError("$.acq.trigger_mode", acq.trigger_mode, f"this detector offers {modes}")
+        for name, (low, high), scale in (
+            ("expo_time", able.expo_time_range, 1000),
+            ("latency_time", able.latency_time_range, 1000),
+            ("nb_frames_per_trigger", able.nb_frames_per_trigger_range, 1),
+        ):
+            value = getattr(acq, name)
+            if not low <= value * scale < high:
+                unit = " us" if scale == 1000 else ""
+                raise ParamError(f"$.acq.{name}", value, f"give {low / scale:g} to less than {high / scale:g}{unit}")

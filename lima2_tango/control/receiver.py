@@ -1,0 +1,264 @@
+"""A receiver's acquisitions: what its Tango device calls."""
+
+import logging
+from dataclasses import dataclass
+from threading import Lock, get_ident
+from typing import Any
+
+from lima2_tango import __version__
+from lima2_tango.cameras.base import Plugin, ReceiverHalf
+from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
+from lima2_tango.core.errors import Lima2Error, NotAvailableError, ParamError, StateError
+from lima2_tango.core.params import Params
+from lima2_tango.core.plugins import available, load
+from lima2_tango.core.pool import Pool
+from lima2_tango.core.state import Event, State, StateMachine
+from lima2_tango.processing.executor import Workers
+from lima2_tango.processing.pipeline import Pipeline, Setup
+from lima2_tango.saving.layout import SeriesMetadata
+from lima2_tango.saving.writer import opener
+from lima2_tango.transport.agreement import Participant
+from lima2_tango.transport.roster import Roster
+
+from .run import Run
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+PREPARE_TIMEOUT = 60.0
+"""A Prepare that another one keeps waiting for longer is refused [s]."""
+
+
+class ProcessingChoice(Params):
+    """The one key of `proc_params` that says which class parses the rest."""
+
+    model_config = {"extra": "ignore"}
+    class_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    params: AcquisitionParams
+    pipeline: Pipeline[Any]
+
+
+def pipelines() -> dict[str, type[Pipeline[Any]]]:
+    """Every pipeline by the name of its Tango class."""
+    found = [load("processing.pipelines", name) for name in available("processing.pipelines")]
+    return {pipeline.class_name: pipeline for pipeline in found}
+
+
+class Receiver:
+    """Prepares, starts and stops runs on this rank, and keeps their pipelines until they are erased."""
+
+    def __init__(self, plugin: Plugin, settings: Settings, roster: Roster, participant: Participant) -> None:
+        self.plugin = plugin
+        self.settings = settings
+        self.machine = StateMachine()
+        self.acq_params = plugin.params()
+        self.proc_params: Params | None = None
+        self.runs: dict[str, Run] = {}
+        """By uuid, oldest first."""
+        self.error: Exception | None = None
+        """What went wrong in the current or last acquisition."""
+        self._roster = roster
+        self._participant = participant
+        self._camera: ReceiverHalf[Any] = plugin.receiver()
+        self._pool: Pool | None = None
+        self._workers: Workers | None = None
+        self._current: Run | None = None
+        self._preparing = Lock()
+        self._built: dict[int, _Built] = {}
+        """By thread: what `build` made and `prepare`, called next by the same thread, takes over."""
+
+    @property
+    def nb_frames_xferred(self) -> int:
+        """Frames received in the current or last run."""
+        return self._current.nb_frames if self._current else 0
+
+    @property
+    def rank(self) -> int:
+        """Which receiver of the job this is, from 0."""
+        self._roster.wait()
+        return self._roster.receiver_rank()
+
+    def set_acq_params(self, text: str) -> None:
+        """Take acquisition parameters as JSON; raises ParamError."""
+        params = self.plugin.params.parse(text)
+        self.settings.confine(params)
+        self.acq_params = params
+
+    def set_proc_params(self, text: str) -> None:
+        """Take processing parameters as JSON; `class_name` in them chooses the pipeline. Raises ParamError."""
+        name = ProcessingChoice.parse(text).class_name
+        known = pipelines()
+        if name not in known:
+            raise ParamError("$.class_name", name, f"choose one of {', '.join(sorted(known))}")
+        params = known[name].params_cls.parse(text)
+        self.settings.confine(params)
+        self.proc_params = params
+
+    def build(self) -> None:
+        """The fallible part of Prepare: check and allocate everything. Raises what is wrong, and changes no state."""
+        self.machine.check(Event.PREPARE)
+        if self.proc_params is None:
+            raise StateError("write proc_params before Prepare: no pipeline is chosen yet")
+        if not self._preparing.acquire(timeout=PREPARE_TIMEOUT):
+            raise StateError(f"another Prepare has been busy for {PREPARE_TIMEOUT:.0f} s; reset this receiver")
+        try:
+            self._abandon_prepared()
+            for built in self._built.values():
+                built.pipeline.erase()
+            self._built = {get_ident(): self._make(self.acq_params, self.proc_params)}
+        except BaseException:
+            self.machine.try_fire(Event.DONE)  # what was prepared before is gone
+            raise
+        finally:
+            self._preparing.release()
+
+    def prepare(self, uuid: str) -> Run:
+        """Adopt what this thread's `build` made as the run `uuid`; the receiver is PREPARED then."""
+        built = self._built.pop(get_ident(), None)
+        if built is None:
+            raise StateError("another client's Prepare came in between: prepare again")
+        if not uuid or uuid in self.runs:
+            built.pipeline.erase()
+            raise StateError(f"Prepare needs the uuid of a new run, not {uuid!r}")
+        run = Run(uuid, built.params, self._camera, built.pipeline)
+        self.runs[uuid] = run
+        self.error = None
+        self._current = run
+        return run
+
+    def prepared(self, run: Run) -> None:
+        """Everything that belongs to the run exists: take part in it."""
+        self.machine.fire(Event.PREPARE)
+        self._participant.prepared(run.uuid)
+
+    def check_start(self) -> None:
+        """Raise StateError where `start` would be refused now."""
+        self.machine.check(Event.START)
+
+    def start(self) -> None:
+        self.machine.fire(Event.START)
+        run = self._running()
+        run.start(self._roster.receiver_rank(), self._participant, self._ended)
+
+    def stop(self) -> None:
+        """End the run at a frame that all receivers agree on; safe in every state."""
+        if self.machine.state is State.PREPARED:
+            self._drop_prepared()
+        elif self.machine.state is State.RUNNING:
+            self._participant.request_stop(self._running().uuid)
+
+    def reset(self) -> None:
+        """Any state -> IDLE; a run that is on is stopped."""
+        self.stop()
+        self.error = None
+        self.machine.fire(Event.RESET)
+
+    def erase(self, uuid: str) -> None:
+        """Forget a run: its frames, rows and counts. NotAvailableError: there is none. StateError: it runs."""
+        run = self.runs.get(uuid)
+        if run is None:
+            raise NotAvailableError(f"there is no pipeline {uuid} here: see the attribute pipelines")
+        if run is self._current and self.machine.state is State.RUNNING:
+            raise StateError(f"pipeline {uuid} is running: stop it before you erase it")
+        if run is self._current:
+            self._drop_prepared()
+        del self.runs[uuid]
+        run.join(1.0)
+        run.pipeline.erase()
+
+    def close(self, timeout: float) -> None:
+        """The process goes down: end the run, close its files, `timeout` seconds at most."""
+        self.stop()
+        for run in self.runs.values():
+            run.join(timeout)
+        self._camera.close()
+        if self._workers is not None:
+            self._workers.close()
+
+    def _make(self, params: AcquisitionParams, proc_params: Params) -> _Built:
+        self._check_trigger(params)
+        rank, receivers = self.rank, len(self._roster.receivers())
+        spec = self._camera.prepare(params, rank, receivers, self._memory())
+        pipeline_cls = pipelines()[proc_params.class_name]  # type: ignore[attr-defined]  # every pipeline's has it
+        setup = Setup(
+            acquisition=params,
+            spec=spec,
+            rank=rank,
+            pool=self._memory(),
+            workers=self._threads(),
+            open_sink=opener(rank, self._metadata(params, proc_params, rank), self._share(params, receivers)),
+            allowed_commands=self.settings.allowed_commands,
+        )
+        return _Built(params, pipeline_cls(proc_params, setup))
+
+    def _check_trigger(self, params: AcquisitionParams) -> None:
+        if params.acq.trigger_mode is not TriggerMode.INTERNAL and not self._roster.has_control:
+            raise ParamError(
+                "$.acq.trigger_mode",
+                params.acq.trigger_mode,
+                "triggers reach a receiver through the control of its MPI job, and this job has none: choose internal",
+            )
+
+    def _metadata(self, params: AcquisitionParams, proc_params: Params, rank: int) -> SeriesMetadata:
+        info = self.plugin.control().info()
+        return SeriesMetadata(
+            plugin=self.plugin.name,
+            model=info.model,
+            serial=info.serial,
+            pixel_size=info.pixel_size,
+            expo_time_us=params.acq.expo_time,
+            latency_time_us=params.acq.latency_time,
+            acquisition_json=params.model_dump_json(),
+            processing_json=proc_params.model_dump_json(),
+            rank=rank,
+            version=__version__,
+        )
+
+    @staticmethod
+    def _share(params: AcquisitionParams, receivers: int) -> int | None:
+        """Frames that this receiver will get at most; None for an endless run."""
+        return None if params.acq.endless else params.acq.nb_frames
+
+    def _memory(self) -> Pool:
+        if self._pool is None:
+            self._pool = Pool(self.settings.budget(self._roster.processes_on_this_host()))
+        return self._pool
+
+    def _threads(self) -> Workers:
+        if self._workers is None:
+            self._workers = Workers(self.settings.worker_count(self._roster.processes_on_this_host()))
+        return self._workers
+
+    def _running(self) -> Run:
+        if self._current is None:
+            raise StateError("there is no run: Prepare first")
+        return self._current
+
+    def _abandon_prepared(self) -> None:
+        """A run that was prepared and never started ends with no frames."""
+        if self.machine.state is State.PREPARED and self._current is not None:
+            self._participant.prepared("")
+            self._current.abandon()
+
+    def _drop_prepared(self) -> None:
+        self._abandon_prepared()
+        if self.machine.state is State.PREPARED:
+            self.machine.try_fire(Event.DONE)
+
+    def _ended(self, run: Run, failure: Exception | None) -> None:
+        """The run's thread reports that its acquisition is over."""
+        if run is not self._current:
+            return
+        if failure is None:
+            self.machine.try_fire(Event.DONE)
+        else:
+            self.error = failure if isinstance(failure, Lima2Error) else _wrapped(failure)
+            self.machine.try_fire(Event.FAIL)
+
+
+def _wrapped(failure: Exception) -> Lima2Error:
+    return Lima2Error(f"{type(failure).__name__}: {failure}")

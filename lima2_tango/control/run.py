@@ -1,0 +1,149 @@
+"""One acquisition of one receiver, from its start to its last word."""
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import Any
+
+from lima2_tango.cameras.base import ReceiverHalf
+from lima2_tango.core.acquisition import AcquisitionParams
+from lima2_tango.core.errors import DataLossError, Lima2Error
+from lima2_tango.core.frame import Block, EndOfSeries
+from lima2_tango.core.series import Series
+from lima2_tango.processing.pipeline import Pipeline
+from lima2_tango.transport.agreement import Participant
+from lima2_tango.transport.topology import make_topology
+
+log = logging.getLogger(__name__)
+
+LEAST_RUN = 0.15
+"""A run shows a state other than idle for at least this long: clients poll every 50 ms [s]."""
+LEAST_BEFORE_FINISHED = 0.1
+"""The finished event comes no earlier after Start: events right after a subscription can be lost [s]."""
+PROGRESS_INTERVAL = 0.02
+"""The coordinator hears of progress this often at most [s]."""
+
+Ended = Callable[["Run", Exception | None], None]
+"""The acquisition of a run is over, with what went wrong in it."""
+
+
+class PipelineFailed(Exception):  # noqa: N818 - carries a processing error through the acquisition's loop
+    """The pipeline refused a block; its cause says why."""
+
+
+class Run:
+    """Frames from the camera into the pipeline. One thread, from Start until the pipeline has finished."""
+
+    def __init__(
+        self, uuid: str, params: AcquisitionParams, camera: ReceiverHalf[AcquisitionParams], pipeline: Pipeline[Any]
+    ) -> None:
+        self.uuid = uuid
+        self.params = params
+        self.pipeline = pipeline
+        self.nb_frames = 0
+        """Frames taken from the camera."""
+        self.last_error: Exception | None = None
+        """What went wrong in processing."""
+        self.finished = Event()
+        self.on_finished: list[Callable[[], None]] = []
+        """Called once, after the last row can be popped and all counts are final."""
+        self.on_error: list[Callable[[], None]] = []
+        self._camera = camera
+        self._thread: Thread | None = None
+        self._told = 0.0
+
+    def start(self, rank: int, participant: Participant, ended: Ended) -> None:
+        self._rank, self._participant, self._ended = rank, participant, ended
+        self._thread = Thread(target=self._main, name=f"lima2-run-{self.uuid[:8]}")
+        self._thread.start()
+
+    def abandon(self) -> None:
+        """The run was prepared and will not be started: finish it with no frames."""
+        self._rank = 0
+        self._thread = Thread(target=self._finish, args=(time.monotonic(), None), name=f"lima2-run-{self.uuid[:8]}")
+        self._thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the last word, `timeout` seconds at most; False when it is not said yet."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+            return not self._thread.is_alive()
+        return True
+
+    def _main(self) -> None:
+        begin, failure, processing_failure = time.monotonic(), None, None
+        try:
+            self._acquire()
+        except PipelineFailed as error:
+            processing_failure = error.__cause__
+        except Exception as error:  # noqa: BLE001 - boundary: the receiver's loop turns everything into FAULT
+            failure = error
+            log.error("acquisition %s failed: %s", self.uuid, error)  # noqa: TRY400 - the state tells, this only dates it
+        _sleep_until(begin + LEAST_RUN)
+        self._participant.done(self.uuid, self.nb_frames, _told(failure or processing_failure, self._rank))
+        self._ended(self, failure)
+        if failure is None or not self.pipeline.fails_activation:
+            self._finish(begin, processing_failure)
+
+    def _acquire(self) -> None:
+        go = self._participant.agree(self.uuid)
+        if self.pipeline.fails_activation:
+            raise Lima2Error("the pipeline fails its activation, as its parameter failed_on_activate asks")
+        dispatch = getattr(self.params.det, "dispatch_mode", "round_robin")
+        series = Series(self.params.acq, make_topology(dispatch, go.receivers, go.seed), self._rank)
+        self.pipeline.on_failure = lambda: self._participant.request_stop(self.uuid)
+        self.pipeline.activate(go.receivers)
+        self._participant.attach(series)
+        for item in self._camera.blocks(series):
+            if isinstance(item, EndOfSeries):
+                self._check_nothing_lost(item)
+            else:
+                self._take(item)
+
+    def _take(self, block: Block) -> None:
+        count = len(block)
+        try:
+            self.pipeline.put(block)
+        except Exception as error:
+            raise PipelineFailed from error
+        self.nb_frames += count
+        now = time.monotonic()
+        if now - self._told > PROGRESS_INTERVAL:
+            self._told = now
+            self._participant.progress(self.uuid, self.nb_frames)
+
+    def _check_nothing_lost(self, end: EndOfSeries) -> None:
+        if end.nb_frames != self.nb_frames:
+            raise DataLossError(
+                f"the camera made {end.nb_frames} frames for this receiver, but {self.nb_frames} arrived"
+            )
+
+    def _finish(self, begin: float, failure: BaseException | None) -> None:
+        """Complete the pipeline; whatever happens, say once that it is finished."""
+        try:
+            if failure is None:
+                self.pipeline.finish()
+        except Exception as error:  # noqa: BLE001 - boundary: the receiver's loop reports it as last_error
+            failure = error
+        if failure is not None:
+            self._report(failure if isinstance(failure, Exception) else Lima2Error(str(failure)))
+        _sleep_until(begin + LEAST_BEFORE_FINISHED)
+        self.finished.set()
+        for tell in self.on_finished:
+            tell()
+
+    def _report(self, failure: Exception) -> None:
+        self.pipeline.abort(failure)
+        self.last_error = failure
+        log.error("processing of %s failed: %s", self.uuid, failure)
+        for tell in self.on_error:
+            tell()
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+def _told(error: BaseException | None, rank: int) -> str:
+    return "" if error is None else f"receiver {rank}: {error}"

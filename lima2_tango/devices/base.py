@@ -1,0 +1,87 @@
+"""What control and receiver devices share: state, log level, Init as Reset."""
+
+import logging
+from typing import Any, ClassVar
+
+import tango
+from tango.server import Device, attribute, device_property
+
+from lima2_tango.cameras.base import Plugin
+from lima2_tango.control.settings import Settings
+from lima2_tango.core.errors import StateError
+from lima2_tango.core.state import STATUS, TANGO_STATE, State, StateMachine
+
+from .errors import as_dev_failed
+
+LOG_LEVELS = {"trace": 5, "debug": 10, "info": 20, "warning": 30, "error": 40, "fatal": 50}
+
+
+class AcquisitionDevice(Device):
+    """A device with an acquisition state. `process` and `plugin` are set by the factory."""
+
+    process: ClassVar[Any]
+    plugin: ClassVar[Plugin]
+
+    memory_budget = device_property(
+        dtype=int,
+        default_value=0,
+        doc="Frame memory of this process [MiB]; 0 is half of the free memory, shared by the host's receivers.",
+    )
+    data_roots = device_property(
+        dtype=(str,),
+        default_value=[],
+        doc="Folders that paths in parameters must lie in; none: anywhere the process may go.",
+    )
+    allowed_commands = device_property(
+        dtype=(str,), default_value=[], doc="Programs that max_countrate_protection may run; default none."
+    )
+
+    def settings(self) -> Settings:
+        return Settings(
+            memory_budget=self.memory_budget << 20,
+            data_roots=tuple(self.data_roots),
+            allowed_commands=tuple(self.allowed_commands),
+        )
+
+    def machine(self) -> StateMachine:
+        raise NotImplementedError
+
+    def failure(self) -> Exception | None:
+        """What went wrong in the current or last acquisition."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+    def delete_device(self) -> None:
+        """Init is Reset: refused while running. Tango ignores the refusal where it restarts or ends the device."""
+        with as_dev_failed("Init"):
+            if self.machine().state is State.RUNNING:
+                raise StateError("cannot initialise while running: Stop first")
+
+    def dev_state(self) -> tango.DevState:
+        return tango.DevState.names[TANGO_STATE[self.machine().state]]
+
+    def dev_status(self) -> str:
+        failure = self.failure()
+        lines = [STATUS[self.machine().state], self.process.description()]
+        return "\n".join([*lines, f"Last error: {failure}"] if failure else lines)
+
+    @attribute(dtype="DevEnum", enum_labels=[state.label for state in State])
+    def acq_state(self) -> int:
+        """State of the acquisition; the Tango State follows it."""
+        return int(self.machine().state)
+
+    log_level = attribute(
+        dtype="DevEnum",
+        enum_labels=list(LOG_LEVELS),
+        access=tango.AttrWriteType.READ_WRITE,
+        doc="Least severe messages that are logged by this process.",
+    )
+
+    def read_log_level(self) -> int:
+        level = logging.getLogger("lima2_tango").getEffectiveLevel()
+        return max(number for number, limit in enumerate(LOG_LEVELS.values()) if limit <= level)
+
+    def write_log_level(self, number: int) -> None:
+        logging.getLogger("lima2_tango").setLevel(list(LOG_LEVELS.values())[number])

@@ -1,0 +1,135 @@
+"""Tango skin of the control."""
+
+import json
+from typing import Any
+
+import tango
+from tango.server import attribute, command, device_property
+
+from lima2_tango.cameras.base import ControlHalf
+from lima2_tango.control.controller import Controller
+from lima2_tango.core.state import StateMachine
+
+from .base import AcquisitionDevice
+from .errors import as_dev_failed, as_utf8
+
+
+class ControlDevice(AcquisitionDevice):
+    """Arms one detector, takes its triggers and coordinates its receivers."""
+
+    receiver_topology = device_property(
+        dtype=str,
+        default_value="",
+        doc="Topology that the conductor is started with; for people, nothing here reads it.",
+    )
+
+    def init_device(self) -> None:
+        super().init_device()
+        self._controller: Controller = self.process.controller(self)
+        with as_dev_failed("Init"):
+            self._controller.reset()
+
+    def machine(self) -> StateMachine:
+        return self._controller.machine
+
+    def failure(self) -> Exception | None:
+        return self._controller.error
+
+    def camera_control(self) -> ControlHalf[Any]:
+        """The detector behind this device, for the camera's own commands."""
+        return self._controller.camera
+
+    acq_params = attribute(
+        dtype=str,
+        access=tango.AttrWriteType.READ_WRITE,
+        doc="Acquisition parameters, JSON; the class attribute property schema describes them.",
+    )
+
+    def read_acq_params(self) -> str:
+        return self._controller.acq_params.model_dump_json()
+
+    def write_acq_params(self, text: str) -> None:
+        with as_dev_failed("acq_params"):
+            self._controller.set_acq_params(as_utf8(text))
+
+    @attribute(dtype=str)
+    def version(self) -> str:
+        """Version of the detector plugin as clients check it."""
+        return self.plugin.version
+
+    @attribute(dtype=str)
+    def det_info(self) -> str:
+        """What does not change about the detector, JSON: plugin, model, sn, pixel_size [m], dimensions [pixel]."""
+        return json.dumps(self._controller.camera.info().as_json())
+
+    @attribute(dtype=str)
+    def det_status(self) -> str:
+        """Readings of the detector, JSON: state, temperature [degC], humidity [%], and the camera's own."""
+        return json.dumps(self._controller.camera.status())
+
+    @attribute(dtype=str)
+    def det_capabilities(self) -> str:
+        """What the detector can do, JSON: trigger modes, ranges of exposure and latency time [ns]."""
+        return json.dumps(self._controller.camera.capabilities.as_json())
+
+    @attribute(dtype="DevULong64", unit="frame")
+    def nb_frames_acquired(self) -> int:
+        """Frames acquired in the current or last run, by all receivers."""
+        return self._controller.nb_frames_acquired
+
+    def is_Prepare_allowed(self) -> bool:
+        # What can fail fails here: an error raised by the command itself loses its text (contract R15).
+        with as_dev_failed("Prepare"):
+            self._controller.build()
+        return True
+
+    @command(dtype_in=str, doc_in="uuid of the run, made by the caller")
+    def Prepare(self, uuid: str) -> None:
+        """Check the parameters and arm the detector; IDLE or PREPARED -> PREPARED."""
+        with as_dev_failed("Prepare"):
+            self._controller.prepare(uuid)
+
+    def is_Start_allowed(self) -> bool:
+        with as_dev_failed("Start"):
+            self._controller.check_start()
+        return True
+
+    @command
+    def Start(self) -> None:
+        """Begin the run on all receivers that were prepared for it; PREPARED -> RUNNING."""
+        with as_dev_failed("Start"):
+            self._controller.start()
+
+    def is_Trigger_allowed(self) -> bool:
+        with as_dev_failed("Trigger"):
+            self._controller.check_trigger()
+        return True
+
+    @command
+    def Trigger(self) -> None:
+        """Software trigger: expose acq.nb_frames_per_trigger frames."""
+        with as_dev_failed("Trigger"):
+            self._controller.trigger()
+
+    @command
+    def Stop(self) -> None:
+        """End the run at a frame that all receivers agree on; without effect when there is none."""
+        with as_dev_failed("Stop"):
+            self._controller.stop()
+
+    def is_Close_allowed(self) -> bool:
+        with as_dev_failed("Close"):
+            self._controller.check_close()
+        return True
+
+    @command
+    def Close(self) -> None:
+        """The run is over and its data complete; -> IDLE."""
+        with as_dev_failed("Close"):
+            self._controller.close()
+
+    @command
+    def Reset(self) -> None:
+        """Any state -> IDLE; a run that is on is stopped."""
+        with as_dev_failed("Reset"):
+            self._controller.reset()

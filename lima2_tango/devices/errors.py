@@ -1,0 +1,46 @@
+"""The one place where our errors become Tango's."""
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from tango import DevFailed, Except
+
+from lima2_tango.core.errors import Lima2Error
+
+log = logging.getLogger(__name__)
+
+REASON = "LIMA_Exception"
+
+
+@contextmanager
+def as_dev_failed(origin: str) -> Generator[None]:
+    """Turn whatever is raised inside into a Tango error whose description is our JSON payload."""
+    try:
+        yield
+    except DevFailed:
+        raise
+    except Lima2Error as error:
+        log.warning("%s refused: %s", origin, error.what)
+        Except.throw_exception(REASON, error.payload(), origin)
+    except Exception as error:
+        log.exception("%s failed", origin)
+        wrapped = Lima2Error(f"{type(error).__name__}: {error}")
+        Except.throw_exception(REASON, wrapped.payload(), origin)
+
+
+def text_of(error: Exception | None) -> str:
+    """A `last_error` as the clients parse it: `No error`, or our JSON payload."""
+    if error is None:
+        return "No error"
+    return (
+        error.payload() if isinstance(error, Lima2Error) else Lima2Error(f"{type(error).__name__}: {error}").payload()
+    )
+
+
+def as_utf8(text: str) -> str:
+    """Clients send UTF-8 bytes that PyTango shows as latin-1 text: take that back (contract R12)."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text

@@ -1,0 +1,62 @@
+"""Tango classes made from the plugins: `Lima<Camera>Control`, `Lima<Camera>Receiver`, one per pipeline."""
+
+from typing import Any
+
+from tango.server import Device, command
+
+from lima2_tango.cameras.base import ExtraCommand, Plugin
+from lima2_tango.control.receiver import pipelines
+from lima2_tango.core.plugins import available, load
+from lima2_tango.processing.pipeline import Pipeline
+
+from .control import ControlDevice
+from .errors import as_dev_failed
+from .processing import ProcessingDevice, frame_command, info_attribute, row_command
+from .receiver import ReceiverDevice
+
+PROCESSING_VERSION = "core-1.2.0"
+"""What the clients check of a processing class (contract section 2.5)."""
+
+
+def camera_classes(process: Any) -> dict[str, type[Device]]:
+    """Control and receiver classes of every camera, by Tango class name."""
+    classes: dict[str, type[Device]] = {}
+    for name in available("cameras"):
+        plugin: Plugin = load("cameras", name)
+        extra = {key: _extra_command(key, spec) for key, spec in plugin.commands.items()}
+        for role, base, members in (("Control", ControlDevice, extra), ("Receiver", ReceiverDevice, {})):
+            class_name = f"Lima{plugin.name}{role}"
+            doc = f"{base.__doc__} Camera: {plugin.name}."
+            classes[class_name] = type(
+                class_name, (base,), {"process": process, "plugin": plugin, "__doc__": doc, **members}
+            )
+    return classes
+
+
+def processing_classes(process: Any) -> dict[str, type[Device]]:
+    """Processing classes, by Tango class name."""
+    return {name: _processing_class(process, pipeline) for name, pipeline in pipelines().items()}
+
+
+def _processing_class(process: Any, pipeline: type[Pipeline[Any]]) -> type[Device]:
+    members: dict[str, Any] = {"process": process, "pipeline": pipeline, "__doc__": pipeline.__doc__}
+    members |= {name: frame_command(name, label) for name, label in pipeline.frame_commands.items()}
+    members |= {name: row_command(name) for name in pipeline.row_commands}
+    members |= {name: info_attribute(name) for name in pipeline.info_attributes}
+    return type(pipeline.class_name, (ProcessingDevice,), members)
+
+
+def _extra_command(name: str, spec: ExtraCommand) -> Any:
+    """A camera's own command on its control device."""
+
+    def with_argument(device: ControlDevice, argument: Any) -> None:
+        with as_dev_failed(name):
+            spec.run(device.camera_control(), argument)
+
+    def without(device: ControlDevice) -> None:
+        with as_dev_failed(name):
+            spec.run(device.camera_control(), None)
+
+    body: Any = without if spec.argument is None else with_argument
+    body.__name__, body.__doc__ = name, spec.doc
+    return command(dtype_in=spec.argument)(body) if spec.argument else command(body)

@@ -1,0 +1,110 @@
+"""One server process: its rank in the job, the control or receiver in it, and the devices of its runs."""
+
+import threading
+from collections.abc import Mapping
+
+import tango
+
+from lima2_tango.control.controller import Controller
+from lima2_tango.control.receiver import Receiver
+from lima2_tango.control.run import Run
+from lima2_tango.core.errors import StateError
+from lima2_tango.transport.agreement import Coordinator, Participant
+from lima2_tango.transport.channel import Channel
+from lima2_tango.transport.roster import Roster
+
+from .control import ControlDevice
+from .database import processing_name
+from .receiver import ReceiverDevice
+
+CLOSE_TIMEOUT = 0.4
+"""SIGTERM ends a process within a second, its files closed: this much is for the runs [s]."""
+
+
+class Process:
+    """Connects the devices of this process with the other ranks; outlives Tango's restarts of a device."""
+
+    def __init__(self, channel: Channel, *, alone: bool) -> None:
+        """`alone`: no `mpiexec` has started this process."""
+        self.channel = channel
+        self.roster = Roster(channel)
+        self._alone = alone
+        self._coordinator = Coordinator(channel, self.roster)
+        self._controllers: dict[str, Controller] = {}
+        self._receivers: dict[str, Receiver] = {}
+        self._devices: dict[str, tuple[str, str]] = {}
+        """uuid -> class and name of the processing device"""
+        self._rank_property = -1
+        self._lock = threading.Lock()
+
+    def controller(self, device: ControlDevice) -> Controller:
+        """The control behind a device, made at its first start."""
+        name = device.get_name().lower()
+        with self._lock:
+            if name not in self._controllers:
+                self._refuse_second(self._controllers, "control", name)
+                self._controllers[name] = Controller(device.plugin, device.settings(), self._coordinator)
+            return self._controllers[name]
+
+    def receiver(self, device: ReceiverDevice) -> Receiver:
+        """The receiver behind a device, made at its first start."""
+        name = device.get_name().lower()
+        with self._lock:
+            if name not in self._receivers:
+                self._refuse_second(self._receivers, "receiver", name)
+                participant = Participant(self.channel, self.roster, self._coordinator)
+                self._receivers[name] = Receiver(device.plugin, device.settings(), self.roster, participant)
+                self._rank_property = device.rank
+            return self._receivers[name]
+
+    def announce(self) -> None:
+        """All devices exist: tell the other ranks what this process is."""
+        self.roster.announce(
+            control=bool(self._controllers),
+            receiver=bool(self._receivers),
+            receiver_rank=self._rank_property,
+        )
+
+    def open_processing(self, receiver_name: str, run: Run) -> None:
+        """Create and export the processing device of a run."""
+        receiver = self._receivers[receiver_name.lower()]
+        name = processing_name(receiver_name, run.uuid, receiver.rank)
+        tango.Util.instance().create_device(run.pipeline.class_name, name)
+        self._devices[run.uuid] = (run.pipeline.class_name, name)
+
+    def close_processing(self, uuid: str) -> None:
+        """Un-export the processing device of a run and delete it from the database."""
+        tango.Util.instance().delete_device(*self._devices.pop(uuid))
+
+    def run_of(self, device_name: str) -> Run | None:
+        """The run behind a processing device; None for a device that a killed server left in the database."""
+        uuid = device_name.split("/")[-1].split("@")[0]
+        for receiver in self._receivers.values():
+            if uuid in receiver.runs:
+                return receiver.runs[uuid]
+        return None
+
+    def description(self) -> str:
+        """Where this process stands in its job, for Status."""
+        world = self.channel.world
+        if self._alone:
+            return "Started without mpiexec: a world of one, which serves the topology single."
+        return f"MPI rank {world.rank} of {world.size}."
+
+    def close(self) -> None:
+        """End the runs with their files closed, then leave the job."""
+        for receiver in self._receivers.values():
+            receiver.close(CLOSE_TIMEOUT)
+        for controller in self._controllers.values():
+            controller.shut_down()
+        if self.channel.close():
+            self.channel.world.close()
+
+    @staticmethod
+    def _refuse_second(present: Mapping[str, object], role: str, name: str) -> None:
+        if present:
+            other = next(iter(present))
+            raise StateError(
+                f"{name} is a second {role} in one process beside {other}: one process is one rank; "
+                "give each an instance of its own"
+            )

@@ -1,0 +1,131 @@
+"""Tango skin of one run's processing; it exists from Prepare until the run is erased."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import tango
+from tango.server import Device, attribute, command
+
+from lima2_tango.control.run import Run
+from lima2_tango.core.errors import NotAvailableError
+from lima2_tango.processing.pipeline import Pipeline
+
+from . import encoded
+from .errors import as_dev_failed, text_of
+
+EVENTS = ("is_finished", "last_error")
+
+
+class ProcessingDevice(Device):
+    """Counts, frames and rows of one run on one receiver. `process` and `pipeline` are set by the factory."""
+
+    process: ClassVar[Any]
+    pipeline: ClassVar[type[Pipeline[Any]]]
+
+    def init_device(self) -> None:
+        super().init_device()
+        self._run: Run | None = self.process.run_of(self.get_name())
+        for name in EVENTS:
+            self.get_device_attr().get_attr_by_name(name).set_data_ready_event(True)
+        if self._run is not None:
+            self._run.on_finished.append(self._push_finished)
+            self._run.on_error.append(self._push_error)
+
+    def run(self) -> Run:
+        """The run behind this device; raises NotAvailableError for a device that a killed server left behind."""
+        if self._run is None:
+            raise NotAvailableError("this device's run is gone: the server was restarted since; acquire again")
+        return self._run
+
+    def dev_state(self) -> tango.DevState:
+        if self._run is None or self._run.last_error is not None:
+            return tango.DevState.FAULT
+        return tango.DevState.ON if self._run.finished.is_set() else tango.DevState.RUNNING
+
+    def dev_status(self) -> str:
+        if self._run is None:
+            return "The run of this device is gone: the server was restarted since."
+        if self._run.last_error is not None:
+            return f"Processing failed: {self._run.last_error}"
+        return "Finished." if self._run.finished.is_set() else "Processing frames, or waiting for them."
+
+    @attribute(dtype=str)
+    def progress_counters(self) -> str:
+        """Frames so far, JSON {name: count}; counts never decrease."""
+        with as_dev_failed("progress_counters"):
+            return json.dumps(self.run().pipeline.counters.read())
+
+    @attribute(dtype=str)
+    def last_frames(self) -> str:
+        """Global number of the newest frame of each stream on this receiver, JSON; -1 before the first."""
+        with as_dev_failed("last_frames"):
+            return json.dumps(self.run().pipeline.last_frames())
+
+    @attribute(dtype=bool)
+    def is_finished(self) -> bool:
+        """True when all counts are final; a DATA_READY event says so once."""
+        return self._run is not None and self._run.finished.is_set()
+
+    @attribute(dtype=str)
+    def last_error(self) -> str:
+        """What stopped the processing: No error, or JSON with what and errinfo; a DATA_READY event says so."""
+        return text_of(self._run.last_error if self._run else None)
+
+    @command(dtype_out="DevEncoded", doc_out="rows of recv_idx and frame_idx, in order of arrival")
+    def popFrameIdx(self) -> tuple[str, bytearray]:
+        """Global numbers of the frames that arrived since the last call, where frame_idx_enabled asks for them."""
+        with as_dev_failed("popFrameIdx"):
+            return encoded.rows(self.run().pipeline.pop("popFrameIdx"))
+
+    def _push_finished(self) -> None:
+        self._push("is_finished")
+
+    def _push_error(self) -> None:
+        self._push("last_error")
+
+    def _push(self, name: str) -> None:
+        with suppress(tango.DevFailed):  # erased while its run ended: nobody listens any more
+            self.push_data_ready_event(name, 1)
+
+
+def frame_command(name: str, label: str) -> Any:
+    """Getter of the frames of one stream."""
+
+    def get(device: ProcessingDevice, index: int) -> tuple[str, bytearray]:
+        with as_dev_failed(name), device.run().pipeline.history(name).frame(index) as (number, pixels):
+            return encoded.image(pixels, number)
+
+    return _command(
+        name, get, f"Frame of the {label} stream by its global number; -1 is the newest on this receiver.", dtype_in=int
+    )
+
+
+def row_command(name: str) -> Any:
+    """Pops the rows of one reduced stream."""
+
+    def pop(device: ProcessingDevice) -> tuple[str, bytearray]:
+        with as_dev_failed(name):
+            return encoded.rows(device.run().pipeline.pop(name))
+
+    return _command(name, pop, "Rows since the last call, whole frames in order of arrival; empty when none are new.")
+
+
+def info_attribute(name: str) -> Any:
+    """Shape and pixel type of one stream."""
+
+    def read(device: ProcessingDevice) -> str:
+        with as_dev_failed(name):
+            return json.dumps(device.run().pipeline.infos[name].info())
+
+    read.__name__, read.__doc__ = (
+        name,
+        "Shape and pixel type of the frames, JSON: nb_channels, dimensions [pixel], pixel_type.",
+    )
+    return attribute(dtype=str)(read)
+
+
+def _command(name: str, body: Callable[..., Any], doc: str, **kinds: Any) -> Any:
+    body.__name__, body.__doc__ = name, doc
+    return command(dtype_out="DevEncoded", **kinds)(body)

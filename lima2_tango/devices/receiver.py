@@ -1,0 +1,120 @@
+"""Tango skin of a receiver."""
+
+import tango
+from tango.server import attribute, command, device_property
+
+from lima2_tango.control.receiver import Receiver
+from lima2_tango.core.state import StateMachine
+
+from .base import AcquisitionDevice
+from .errors import as_dev_failed, as_utf8, text_of
+
+
+class ReceiverDevice(AcquisitionDevice):
+    """Receives, processes and saves its part of the frames of one detector."""
+
+    rank = device_property(
+        dtype=int, default_value=-1, doc="Which receiver this is, from 0; -1: its place in the MPI job."
+    )
+
+    def init_device(self) -> None:
+        super().init_device()
+        self._receiver: Receiver = self.process.receiver(self)
+        with as_dev_failed("Init"):
+            self._receiver.reset()
+
+    def machine(self) -> StateMachine:
+        return self._receiver.machine
+
+    def failure(self) -> Exception | None:
+        return self._receiver.error
+
+    acq_params = attribute(
+        dtype=str,
+        access=tango.AttrWriteType.READ_WRITE,
+        doc="Acquisition parameters, JSON; the class attribute property schema describes them.",
+    )
+
+    def read_acq_params(self) -> str:
+        return self._receiver.acq_params.model_dump_json()
+
+    def write_acq_params(self, text: str) -> None:
+        with as_dev_failed("acq_params"):
+            self._receiver.set_acq_params(as_utf8(text))
+
+    proc_params = attribute(
+        dtype=str,
+        access=tango.AttrWriteType.READ_WRITE,
+        doc="Processing parameters, JSON; class_name in them chooses the pipeline. Empty before the first write.",
+    )
+
+    def read_proc_params(self) -> str:
+        params = self._receiver.proc_params
+        return "" if params is None else params.model_dump_json()
+
+    def write_proc_params(self, text: str) -> None:
+        with as_dev_failed("proc_params"):
+            self._receiver.set_proc_params(as_utf8(text))
+
+    @attribute(dtype="DevULong64", unit="frame")
+    def nb_frames_xferred(self) -> int:
+        """Frames received in the current or last run."""
+        return self._receiver.nb_frames_xferred
+
+    @attribute(dtype=(str,), max_dim_x=1024)
+    def pipelines(self) -> list[str]:
+        """Runs whose processing device exists, by uuid, oldest first."""
+        return list(self._receiver.runs)
+
+    @attribute(dtype=str)
+    def last_error(self) -> str:
+        """What went wrong in the current or last acquisition: No error, or JSON with what and errinfo."""
+        return text_of(self._receiver.error)
+
+    def is_Prepare_allowed(self) -> bool:
+        # What can fail fails here: an error raised by the command itself loses its text (contract R15).
+        with as_dev_failed("Prepare"):
+            self._receiver.build()
+        return True
+
+    @command(dtype_in=str, doc_in="uuid of the run, made by the caller")
+    def Prepare(self, uuid: str) -> None:
+        """Check all parameters, allocate, create the processing device of the run; IDLE or PREPARED -> PREPARED."""
+        with as_dev_failed("Prepare"):
+            run = self._receiver.prepare(uuid)
+            try:
+                self.process.open_processing(self.get_name(), run)
+            except tango.DevFailed:
+                self._receiver.erase(uuid)
+                raise
+            self._receiver.prepared(run)
+
+    def is_Start_allowed(self) -> bool:
+        with as_dev_failed("Start"):
+            self._receiver.check_start()
+        return True
+
+    @command
+    def Start(self) -> None:
+        """Begin to receive frames; PREPARED -> RUNNING."""
+        with as_dev_failed("Start"):
+            self._receiver.start()
+
+    @command
+    def Stop(self) -> None:
+        """End the run at a frame that all receivers agree on; without effect when there is none."""
+        with as_dev_failed("Stop"):
+            self._receiver.stop()
+
+    @command
+    def Reset(self) -> None:
+        """Any state -> IDLE; last_error is cleared, a run that is on is stopped."""
+        with as_dev_failed("Reset"):
+            self._receiver.reset()
+
+    @command(dtype_in=str, doc_in="uuid of the run")
+    def erasePipeline(self, uuid: str) -> None:
+        """Delete the processing device of a run and free its frames."""
+        with as_dev_failed("erasePipeline"):
+            self._receiver.erase(uuid)
+            self.process.close_processing(uuid)

@@ -1,0 +1,138 @@
+"""The device server `lima2_tango`: one process, one rank of the MPI job."""
+
+import argparse
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+
+import tango
+import tango.server
+
+from lima2_tango import __version__
+from lima2_tango.control.receiver import pipelines
+from lima2_tango.core.plugins import available, load
+from lima2_tango.transport.channel import Channel, World, WorldOfOne
+from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi
+
+from . import database
+from .base import LOG_LEVELS
+from .factory import PROCESSING_VERSION, camera_classes, processing_classes
+from .process import Process
+
+log = logging.getLogger("lima2_tango")
+
+EXIT_WATCHDOG = 0.8
+"""A process that has not ended by itself this long after its last device is ended hard [s]."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    options, tango_options = _parse(sys.argv[1:])
+    _log_to(options.log_level, options.log_file_path, options.log_file_filename)
+    code = 1
+    try:
+        code = _serve(options.instance, tango_options)
+    except tango.DevFailed as error:
+        log.critical("the Tango database cannot be used: %s", error.args[0].desc.strip())
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        # MPI is finalized and files are closed: the interpreter's own clean-up would only cost time.
+        os._exit(code)
+
+
+def _serve(instance: str, tango_options: list[str]) -> int:
+    world, alone = _join_job()
+    process = Process(Channel(world), alone=alone)
+    cameras, processing = camera_classes(process), processing_classes(process)
+    if "-nodb" not in tango_options and not instance.startswith("-"):
+        _write_database(instance, list(processing))
+    argv = [database.SERVER, instance, *tango_options]
+    util = tango.Util(argv)
+    # Reads of acq_state must answer while a Prepare is busy (contract R2): our own locks order the commands.
+    util.set_serial_model(tango.SerialModel.NO_SYNC)
+    process.channel.open()
+    classes = tuple({**cameras, **processing}.values())
+    tango.server.run(classes, args=argv, util=util, post_init_callback=process.announce, raises=True)
+    watchdog = threading.Timer(EXIT_WATCHDOG, os._exit, (1,))
+    watchdog.daemon = True
+    watchdog.start()
+    process.close()
+    return 0
+
+
+def _join_job() -> tuple[World, bool]:
+    """The MPI job this process belongs to, or a world of one."""
+    if not launched_by_mpi():
+        return WorldOfOne(), True
+    try:
+        world = MpiWorld()
+    except (ImportError, RuntimeError) as error:
+        log.critical("started by mpiexec, but MPI cannot be used (%s): pip install 'lima2_tango[mpich]'", error)
+        raise SystemExit(1) from error
+    log.info("MPI rank %d of %d, %s", world.rank, world.size, world.library)
+    return world, False
+
+
+def _write_database(instance: str, processing: list[str]) -> None:
+    """Schemas and versions, before the first client can ask; and no device of a killed predecessor (contract R8)."""
+    for name in database.purge(instance, processing):
+        log.warning("deleted %s, which a killed server had left in the database", name)
+    mine = set(database.classes_of(instance))
+    schemas: dict[str, tuple[str, str]] = {}
+    versions: dict[str, str] = {}
+    for name in available("cameras"):
+        plugin = load("cameras", name)
+        for role in ("Control", "Receiver"):
+            if f"Lima{plugin.name}{role}" in mine:
+                schemas[f"Lima{plugin.name}{role}"] = ("acq_params", plugin.params.schema_text())
+    if any(name.endswith("Receiver") for name in schemas):
+        for name, pipeline in pipelines().items():
+            schemas[name] = ("proc_params", pipeline.params_cls.schema_text())
+            versions[name] = PROCESSING_VERSION
+    database.publish(schemas, versions)
+
+
+def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="lima2_tango",
+        description="Lima2 device server: the control and receiver devices that the Tango database lists for INSTANCE. "
+        "Alone it is a single-computer system; as ranks of one mpiexec job it is a distributed one.",
+        epilog="Tango's own options (-v4, -nodb, -dlist, -file, -ORBendPoint, -?) are passed on. "
+        "Example: mpiexec -n 1 lima2_tango simulator_ctl : -n 1 lima2_tango simulator_rcv1",
+        allow_abbrev=False,
+    )
+    parser.add_argument("instance", metavar="INSTANCE", help="server instance in the Tango database")
+    parser.add_argument(
+        "--log-level", choices=list(LOG_LEVELS), default="info", help="least severe message (default: info)"
+    )
+    parser.add_argument("--log-file-path", metavar="DIR", help="also log to a file in this folder")
+    parser.add_argument(
+        "--log-file-filename", metavar="PATTERN", default="lima2_tango.%N.log", help="its name; %%N counts the files"
+    )
+    parser.add_argument("--version", action="version", version=f"lima2_tango {__version__}")
+    if "-?" in arguments:
+        return argparse.Namespace(instance="-?", log_level="info", log_file_path=None, log_file_filename=""), []
+    return parser.parse_known_args(arguments)
+
+
+def _log_to(level: str, folder: str | None, pattern: str) -> None:
+    logging.addLevelName(LOG_LEVELS["trace"], "TRACE")
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(_next_file(Path(folder), pattern)))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log.addHandler(handler)
+    log.setLevel(LOG_LEVELS[level])
+
+
+def _next_file(folder: Path, pattern: str) -> Path:
+    """The first file of the pattern that does not exist yet; %N counts from 0."""
+    number = 0
+    while "%N" in pattern and (folder / pattern.replace("%N", str(number))).exists():
+        number += 1
+    return folder / pattern.replace("%N", str(number))

@@ -1,0 +1,324 @@
+"""How the ranks of a run start together, stop at one common frame, and learn of each other's failures.
+
+One rank coordinates (the control's); every receiver takes part. Nobody waits for another without a bound.
+
+    control.Start --> RollCall --> Here (member?) ... Armed (each receiver's own Start) --> Go
+    any Stop      --> StopRequest --> Hold --> Held (delivered) --> Cut (largest of them)
+    trigger       --> Grant
+    end, failure  --> Done (error) --> the others stop; all done: the run is over
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from threading import Condition, RLock
+from zlib import crc32
+
+from lima2_tango.core.errors import AgreementError
+from lima2_tango.core.series import Series
+
+from .channel import Channel
+from .messages import (
+    Abort,
+    Armed,
+    Cut,
+    Done,
+    Go,
+    Grant,
+    Held,
+    Here,
+    Hold,
+    Message,
+    Progress,
+    RollCall,
+    StopRequest,
+)
+from .roster import Roster
+
+START_TIMEOUT = 2.0
+"""Ranks that have not agreed on the start after this long are named, and the run fails [s]."""
+STOP_TIMEOUT = 2.0
+"""A rank that has not said how far it is after this long is left out of the cut [s]."""
+
+
+class Phase(Enum):
+    STARTING = "starting"
+    RUNNING = "running"
+    CUTTING = "cutting"
+    ENDING = "ending"
+    OVER = "over"
+
+
+@dataclass
+class _Run:
+    """What the coordinator knows of the run."""
+
+    uuid: str
+    on_over: Callable[[list[str]], None]
+    deadline: float
+    phase: Phase = Phase.STARTING
+    answered: set[int] = field(default_factory=set)
+    """MPI ranks that answered the roll call."""
+    members: dict[int, int] = field(default_factory=dict)
+    """MPI rank -> receiver rank of those that take part."""
+    armed: set[int] = field(default_factory=set)
+    held: dict[int, int] = field(default_factory=dict)
+    frames: dict[int, int] = field(default_factory=dict)
+    done: dict[int, str] = field(default_factory=dict)
+    granted: int = 0
+    stopping: bool = False
+    cut: int | None = None
+
+
+class Coordinator:
+    """Brings the participants of one run at a time to agreement; lives beside the control device."""
+
+    def __init__(self, channel: Channel, roster: Roster) -> None:
+        self._channel, self._roster = channel, roster
+        self._lock = RLock()
+        self._run: _Run | None = None
+        self._early: list[tuple[int, Message]] = []
+        channel.subscribe(self._handle, self._tick)
+
+    @property
+    def nb_frames(self) -> int:
+        """Frames that the receivers of the current or last run have taken."""
+        with self._lock:
+            return sum(self._run.frames.values()) if self._run else 0
+
+    def forget(self) -> None:
+        """A new run is prepared: counts begin at zero."""
+        with self._lock:
+            self._run = None
+            self._early = []
+
+    def start(self, uuid: str, on_over: Callable[[list[str]], None]) -> None:
+        """Call the roll for this run; `on_over` gets the errors of its receivers when the last one is done."""
+        with self._lock:
+            self._run = _Run(uuid, on_over, time.monotonic() + START_TIMEOUT)
+            self._channel.active = True
+            early, self._early = self._early, []
+            for source, message in early:
+                self._handle(source, message)
+            if not self._roster.receivers():
+                self._run.phase = Phase.RUNNING  # a control alone runs until it is stopped or closed
+        for rank in self._roster.receivers():
+            self._channel.send(rank, RollCall(uuid))
+
+    def grant(self, limit: int) -> None:
+        """A trigger came: the receivers may expose the frames below `limit`."""
+        with self._lock:
+            run = self._run
+            if run is None or run.stopping:
+                return
+            run.granted = max(run.granted, limit)
+            if run.phase is Phase.RUNNING:
+                self._tell(run, Grant(run.uuid, run.granted))
+
+    def stop(self) -> None:
+        """End the run at one common frame; without effect when there is none, and twice."""
+        with self._lock:
+            run = self._run
+            if run is None or run.stopping or run.phase is Phase.OVER:
+                return
+            run.stopping = True
+            if run.phase is Phase.RUNNING:
+                self._hold(run)
+
+    def _hold(self, run: _Run) -> None:
+        run.phase, run.deadline = Phase.CUTTING, time.monotonic() + STOP_TIMEOUT
+        self._tell(run, Hold(run.uuid))
+        self._cut_if_known(run)
+
+    def _tell(self, run: _Run, message: Message) -> None:
+        for rank in run.members:
+            self._channel.send(rank, message)
+
+    def _handle(self, source: int, message: Message) -> None:
+        with self._lock:
+            run = self._run
+            if isinstance(message, Armed) and (run is None or run.uuid != message.run):
+                self._early.append((source, message))
+                return
+            if run is None or message.run != run.uuid:
+                return
+            match message:
+                case Here(member=member, rank=rank):
+                    run.answered.add(source)
+                    if member:
+                        run.members[source] = rank
+                    self._go_if_ready(run)
+                case Armed(rank=rank):
+                    run.armed.add(source)
+                    self._go_if_ready(run)
+                case StopRequest():
+                    self.stop()
+                case Held(delivered=delivered):
+                    run.held[source] = delivered
+                    self._cut_if_known(run)
+                case Progress(frames=frames):
+                    run.frames[source] = frames
+                case Done(frames=frames, error=error):
+                    run.frames[source], run.done[source] = frames, error
+                    self._end_if_done(run)
+
+    def _go_if_ready(self, run: _Run) -> None:
+        everyone = set(self._roster.receivers())
+        if run.phase is not Phase.STARTING or run.answered != everyone or not run.armed >= set(run.members):
+            return
+        ranks = sorted(run.members.values())
+        if not ranks or ranks != list(range(len(ranks))):
+            self._fail(run, f"receivers {ranks} are prepared for this run: prepare receiver 0 and those that follow it")
+            return
+        run.phase = Phase.RUNNING
+        self._tell(run, Go(run.uuid, len(ranks), crc32(run.uuid.encode())))
+        if run.granted:
+            self._tell(run, Grant(run.uuid, run.granted))
+        if run.stopping:
+            self._hold(run)
+
+    def _cut_if_known(self, run: _Run) -> None:
+        waiting = set(run.members) - set(run.held) - set(run.done)
+        if run.phase is Phase.CUTTING and not waiting:
+            run.phase = Phase.ENDING
+            run.cut = max(run.held.values(), default=0)
+            self._tell(run, Cut(run.uuid, run.cut))
+            if not run.members:
+                self._over(run)
+
+    def _end_if_done(self, run: _Run) -> None:
+        if any(run.done.values()):
+            self.stop()
+        self._cut_if_known(run)
+        if set(run.done) >= set(run.members) and run.phase is not Phase.STARTING:
+            self._over(run)
+
+    def _over(self, run: _Run) -> None:
+        if run.phase is not Phase.OVER:
+            run.phase = Phase.OVER
+            self._channel.active = False
+            run.on_over([error for error in run.done.values() if error])
+
+    def _fail(self, run: _Run, reason: str) -> None:
+        for rank in self._roster.receivers():
+            self._channel.send(rank, Abort(run.uuid, reason))
+        run.done[self._channel.rank] = reason
+        self._over(run)
+
+    def _tick(self) -> None:
+        with self._lock:
+            run = self._run
+            if run is None or time.monotonic() < run.deadline:
+                return
+            if run.phase is Phase.STARTING:
+                self._fail(run, self._who_is_missing(run))
+            elif run.phase is Phase.CUTTING:
+                for rank in set(run.members) - set(run.held):
+                    run.held[rank] = 0
+                self._cut_if_known(run)
+
+    def _who_is_missing(self, run: _Run) -> str:
+        silent = [n for n, rank in enumerate(self._roster.receivers()) if rank not in run.answered]
+        unarmed = sorted(number for rank, number in run.members.items() if rank not in run.armed)
+        if silent:
+            return (
+                f"receivers {silent} did not answer within {START_TIMEOUT:.3g} s: look at their logs, restart the job"
+            )
+        return f"receivers {unarmed} are prepared but were not started within {START_TIMEOUT:.3g} s: start all together"
+
+
+class Participant:
+    """A receiver's side of the agreement."""
+
+    def __init__(self, channel: Channel, roster: Roster, coordinator: Coordinator) -> None:
+        """`coordinator` is this process's own, which serves only where the job has no control."""
+        self._channel, self._roster, self._coordinator = channel, roster, coordinator
+        self._changed = Condition()
+        self._prepared = ""
+        self._run = ""
+        self._go: Go | None = None
+        self._abort = ""
+        self._series: Series | None = None
+        self._pending: list[Callable[[Series], object]] = []
+        channel.subscribe(self._handle)
+
+    def prepared(self, uuid: str) -> None:
+        """This receiver takes part in the run; an empty text takes that back."""
+        with self._changed:
+            self._prepared = uuid
+            self._channel.active = self._channel.active or bool(uuid)
+
+    def agree(self, uuid: str) -> Go:
+        """Say that this receiver is armed and wait for the common start.
+
+        Raises AgreementError naming who is missing after `START_TIMEOUT`.
+        """
+        with self._changed:
+            self._run, self._go, self._abort, self._series, self._pending = uuid, None, "", None, []
+        if not self._roster.has_control and self._roster.coordinator == self._channel.rank:
+            self._coordinator.start(uuid, lambda errors: None)
+        self._send(Armed(uuid, self._roster.receiver_rank()))
+        return self._await_go(START_TIMEOUT + 0.5)
+
+    def _await_go(self, bound: float) -> Go:
+        with self._changed:
+            self._changed.wait_for(lambda: self._go or self._abort, bound)
+            if self._go is None:
+                raise AgreementError(
+                    self._abort or f"the control was not started within {bound:.3g} s: start all devices together"
+                )
+            return self._go
+
+    def attach(self, series: Series) -> None:
+        """Let grants, holds and cuts reach this series, those that came already included."""
+        with self._changed:
+            self._series = series
+            for tell in self._pending:
+                tell(series)
+            self._pending = []
+
+    def request_stop(self, uuid: str) -> None:
+        """Ask for the end of the run, on all receivers at one common frame."""
+        self._send(StopRequest(uuid))
+
+    def progress(self, uuid: str, frames: int) -> None:
+        self._send(Progress(uuid, self._roster.receiver_rank(), frames))
+
+    def done(self, uuid: str, frames: int, error: str) -> None:
+        """This receiver takes no more frames of the run."""
+        with self._changed:
+            if self._prepared == uuid:
+                self._prepared = ""
+                self._channel.active = False
+        self._send(Done(uuid, self._roster.receiver_rank(), frames, error))
+
+    def _send(self, message: Message) -> None:
+        self._channel.send(self._roster.coordinator, message)
+
+    def _handle(self, source: int, message: Message) -> None:
+        with self._changed:
+            match message:
+                case RollCall(run=uuid):
+                    member = uuid == self._prepared
+                    self._channel.send(source, Here(uuid, member, self._roster.receiver_rank()))
+                case Go(run=uuid) if uuid == self._run:
+                    self._go = message
+                case Abort(run=uuid, reason=reason) if uuid == self._run:
+                    self._abort = reason
+                case Grant(run=uuid, limit=limit) if uuid == self._run:
+                    self._tell(lambda series: series.grant(limit))
+                case Hold(run=uuid) if uuid == self._run:
+                    self._tell(lambda series: series.hold())
+                    delivered = self._series.delivered if self._series else 0
+                    self._send(Held(uuid, self._roster.receiver_rank(), delivered))
+                case Cut(run=uuid, index=index) if uuid == self._run:
+                    self._tell(lambda series: series.cut(index))
+            self._changed.notify_all()
+
+    def _tell(self, what: Callable[[Series], object]) -> None:
+        """Tell the series now, or as soon as it is attached."""
+        if self._series is None:
+            self._pending.append(what)
+        else:
+            what(self._series)

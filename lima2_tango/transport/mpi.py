@@ -1,0 +1,51 @@
+"""The only file that speaks MPI: bytes to and from the other ranks of the job, never blocking."""
+
+import os
+from typing import Any
+
+_LAUNCHER_MARKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+_TAG = 2200
+
+
+def launched_by_mpi() -> bool:
+    """True in a process that an `mpiexec` has started."""
+    return any(mark in os.environ for mark in _LAUNCHER_MARKS)
+
+
+class MpiWorld:
+    """All ranks of the job. `send`, `poll` and `close` are called by one thread, the channel's."""
+
+    def __init__(self) -> None:
+        """Initialise MPI; raises ImportError where there is no mpi4py or no MPI library."""
+        import mpi4py  # only a process of an MPI job pays for it
+
+        mpi4py.rc.finalize = False
+        from mpi4py import MPI  # only a process of an MPI job pays for it
+
+        self._mpi = MPI
+        self._comm = MPI.COMM_WORLD.Dup()
+        self.rank: int = self._comm.Get_rank()
+        self.size: int = self._comm.Get_size()
+        self.library: str = MPI.Get_library_version().split("\n")[0].strip()
+        self._sending: list[tuple[Any, bytes]] = []
+
+    def send(self, destination: int, data: bytes) -> None:
+        self._sending.append((self._comm.Isend([data, self._mpi.BYTE], destination, _TAG), data))
+
+    def poll(self) -> tuple[int, bytes] | None:
+        """The next message that has arrived, and who sent it; None when there is none."""
+        self._sending = [(request, data) for request, data in self._sending if not request.Test()]
+        status = self._mpi.Status()
+        message = self._comm.Improbe(self._mpi.ANY_SOURCE, _TAG, status)
+        if message is None:
+            return None
+        data = bytearray(status.Get_count(self._mpi.BYTE))
+        message.Recv([data, self._mpi.BYTE])
+        return status.Get_source(), bytes(data)
+
+    def close(self) -> None:
+        """Finalize; nothing may use MPI afterwards."""
+        for request, _ in self._sending:
+            request.Cancel()
+            request.Free()
+        self._mpi.Finalize()
