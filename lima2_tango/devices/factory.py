@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from tango.server import Device, command
+from tango.server import command
 
 from lima2_tango.cameras.base import ExtraCommand, Plugin
 from lima2_tango.control.receiver import pipelines
 from lima2_tango.core.plugins import available, load
 from lima2_tango.processing.pipeline import Pipeline
 
+from .base import AcquisitionDevice
 from .control import ControlDevice
 from .errors import as_dev_failed
+from .process import Process
 from .processing import ProcessingDevice, frame_command, info_attribute, row_command
 from .receiver import ReceiverDevice
 
@@ -18,27 +20,37 @@ PROCESSING_VERSION = "core-1.2.0"
 """What the clients check of a processing class (contract section 2.5)."""
 
 
-def camera_classes(process: Any) -> dict[str, type[Device]]:
-    """Control and receiver classes of every camera, by Tango class name."""
-    classes: dict[str, type[Device]] = {}
+def camera_classes(process: Process, wanted: set[str] | None) -> dict[str, type[AcquisitionDevice]]:
+    """Control and receiver classes of every camera, by Tango class name; only the `wanted` ones where given."""
+    classes: dict[str, type[AcquisitionDevice]] = {}
     for name in available("cameras"):
         plugin: Plugin = load("cameras", name)
-        extra = {key: _extra_command(key, spec) for key, spec in plugin.commands.items()}
-        for role, base, members in (("Control", ControlDevice, extra), ("Receiver", ReceiverDevice, {})):
+        for role, base in (("Control", ControlDevice), ("Receiver", ReceiverDevice)):
             class_name = f"Lima{plugin.name}{role}"
-            doc = f"{base.__doc__} Camera: {plugin.name}."
-            classes[class_name] = type(
-                class_name, (base,), {"process": process, "plugin": plugin, "__doc__": doc, **members}
-            )
+            if wanted is None or class_name in wanted:
+                classes[class_name] = _camera_class(process, plugin, class_name, base)
     return classes
 
 
-def processing_classes(process: Any) -> dict[str, type[Device]]:
+def _camera_class(
+    process: Process, plugin: Plugin, class_name: str, base: type[AcquisitionDevice]
+) -> type[AcquisitionDevice]:
+    members: dict[str, Any] = {
+        "process": process,
+        "plugin": plugin,
+        "__doc__": f"{base.__doc__} Camera: {plugin.name}.",
+    }
+    if base is ControlDevice:
+        members |= {name: _extra_command(name, extra) for name, extra in plugin.commands.items()}
+    return type(class_name, (base,), members)
+
+
+def processing_classes(process: Process) -> dict[str, type[ProcessingDevice]]:
     """Processing classes, by Tango class name."""
     return {name: _processing_class(process, pipeline) for name, pipeline in pipelines().items()}
 
 
-def _processing_class(process: Any, pipeline: type[Pipeline[Any]]) -> type[Device]:
+def _processing_class(process: Process, pipeline: type[Pipeline[Any]]) -> type[ProcessingDevice]:
     members: dict[str, Any] = {"process": process, "pipeline": pipeline, "__doc__": pipeline.__doc__}
     members |= {name: frame_command(name, label) for name, label in pipeline.frame_commands.items()}
     members |= {name: row_command(name) for name in pipeline.row_commands}

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -11,15 +12,16 @@ import tango
 import tango.server
 
 from lima2_tango import __version__
-from lima2_tango.control.receiver import pipelines
-from lima2_tango.core.plugins import available, load
-from lima2_tango.transport.channel import Channel, World, WorldOfOne
+from lima2_tango.transport.channel import CHANNEL_THREAD, Channel, World, WorldOfOne
 from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi
 
 from . import database
-from .base import LOG_LEVELS
+from .base import LOG_LEVELS, AcquisitionDevice
 from .factory import PROCESSING_VERSION, camera_classes, processing_classes
 from .process import Process
+from .processing import ProcessingDevice
+from .receiver import ReceiverDevice
+from .warm import warm_up
 
 log = logging.getLogger("lima2_tango")
 
@@ -46,21 +48,49 @@ def main() -> None:
 def _serve(instance: str, tango_options: list[str]) -> int:
     world, alone = _join_job()
     process = Process(Channel(world), alone=alone)
-    cameras, processing = camera_classes(process), processing_classes(process)
-    if "-nodb" not in tango_options and not instance.startswith("-"):
-        _write_database(instance, list(processing))
+    wanted = None if "-nodb" in tango_options or instance.startswith("-") else set(database.classes_of(instance))
+    cameras = camera_classes(process, wanted)
+    receives = any(issubclass(made, ReceiverDevice) for made in cameras.values())
+    processing = processing_classes(process) if receives else {}
+    if wanted is not None:
+        _write_database(instance, cameras, processing)
     argv = [database.SERVER, instance, *tango_options]
     util = tango.Util(argv)
     # Reads of acq_state must answer while a Prepare is busy (contract R2): our own locks order the commands.
     util.set_serial_model(tango.SerialModel.NO_SYNC)
     process.channel.open()
-    classes = tuple({**cameras, **processing}.values())
-    tango.server.run(classes, args=argv, util=util, post_init_callback=process.announce, raises=True)
+    threading.excepthook = _end_process_whose_channel_died
+    tango.server.run(
+        (*cameras.values(), *processing.values()),
+        args=argv,
+        util=util,
+        post_init_callback=lambda: _answering(process, receives),
+        raises=True,
+    )
+    _end_soon()
+    process.close()
+    return 0
+
+
+def _answering(process: Process, receives: bool) -> None:
+    """Tango answers from now on: meet the other ranks, and get ready what the first Prepare would wait for."""
+    process.announce()
+    if receives:
+        threading.Thread(target=warm_up, name="lima2-warm-up", daemon=True).start()
+
+
+def _end_soon() -> None:
     watchdog = threading.Timer(EXIT_WATCHDOG, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()
-    process.close()
-    return 0
+
+
+def _end_process_whose_channel_died(failed: threading.ExceptHookArgs) -> None:
+    """A rank that no longer hears the others must not keep them waiting: end it, so that the job ends."""
+    name = failed.thread.name if failed.thread else "a thread"
+    log.critical("%s died: %s", name, failed.exc_value, exc_info=failed.exc_value)
+    if name == CHANNEL_THREAD:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _join_job() -> tuple[World, bool]:
@@ -76,23 +106,15 @@ def _join_job() -> tuple[World, bool]:
     return world, False
 
 
-def _write_database(instance: str, processing: list[str]) -> None:
+def _write_database(
+    instance: str, cameras: dict[str, type[AcquisitionDevice]], processing: dict[str, type[ProcessingDevice]]
+) -> None:
     """Schemas and versions, before the first client can ask; and no device of a killed predecessor (contract R8)."""
-    for name in database.purge(instance, processing):
+    for name in database.purge(instance, list(processing)):
         log.warning("deleted %s, which a killed server had left in the database", name)
-    mine = set(database.classes_of(instance))
-    schemas: dict[str, tuple[str, str]] = {}
-    versions: dict[str, str] = {}
-    for name in available("cameras"):
-        plugin = load("cameras", name)
-        for role in ("Control", "Receiver"):
-            if f"Lima{plugin.name}{role}" in mine:
-                schemas[f"Lima{plugin.name}{role}"] = ("acq_params", plugin.params.schema_text())
-    if any(name.endswith("Receiver") for name in schemas):
-        for name, pipeline in pipelines().items():
-            schemas[name] = ("proc_params", pipeline.params_cls.schema_text())
-            versions[name] = PROCESSING_VERSION
-    database.publish(schemas, versions)
+    schemas = {name: ("acq_params", made.plugin.params.schema_text()) for name, made in cameras.items()}
+    schemas |= {name: ("proc_params", made.pipeline.params_cls.schema_text()) for name, made in processing.items()}
+    database.publish(schemas, dict.fromkeys(processing, PROCESSING_VERSION))
 
 
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:

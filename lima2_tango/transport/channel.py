@@ -11,6 +11,7 @@ from .messages import Message, decode
 ACTIVE_SLEEP = 1e-3
 IDLE_SLEEP = 10e-3
 """MPI cannot wake a sleeper: probes are this far apart [s] while a run is on, and while none is."""
+CHANNEL_THREAD = "lima2-channel"
 TICK = 0.05
 """Deadlines are looked at this often [s]."""
 
@@ -58,7 +59,7 @@ class Channel:
         self._closing = False
         self.active = False
         """Set while a run is on: messages are then looked for more often."""
-        self._thread = threading.Thread(target=self._deliver, name="lima2-channel")
+        self._thread = threading.Thread(target=self._deliver, name=CHANNEL_THREAD)
 
     @property
     def rank(self) -> int:

@@ -1,0 +1,27 @@
+"""Load and compile in the background what the first Prepare would otherwise wait for."""
+
+import fcntl
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+DELAY = 0.5
+"""The first clients ask a process that has just started: they come first [s]."""
+
+
+def warm_up() -> None:
+    """Import the heavy libraries and ready the kernels; one process of a host at a time compiles, the others load."""
+    time.sleep(DELAY)
+    begin = time.monotonic()
+    import hdf5plugin  # noqa: F401 - registers its filters with HDF5
+
+    from lima2_tango.processing.kernels.warm import warm
+
+    with (Path(tempfile.gettempdir()) / f"lima2_tango-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ready = warm()
+    log.info("kernels for %s are ready after %.1f s", ", ".join(ready), time.monotonic() - begin)
