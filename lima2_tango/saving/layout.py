@@ -1,0 +1,207 @@
+"""What a data file contains, as plain data: the NeXus tree without a file.
+
+::
+
+    /                              NXroot
+      <entry>                      NXentry: start_time, end_time, program_name
+        measurement                NXcollection: data -> the images
+        plot                       NXdata: data -> the images; what a viewer shows first
+        <instrument>               NXinstrument
+          <detector>               NXdetector: exposure, pixel sizes, serial number
+            data                   the images, one HDF5 chunk per frame and channel
+            start_time             per row: begin of the exposure, seconds since 1970-01-01 UTC
+            frame_idx              per row: global frame number (see `file_tree`)
+            valid                  per row: 0 for the placeholder of a lost frame; absent when every frame is real
+            fabrication            NXfabrication: model, serial number
+            receiver               NXcollection: which part of the series this file holds
+            params                 NXcollection: acquisition and processing parameters, as JSON
+
+What is equal in all files of a series is in `series_tree`, the rest in `file_tree`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_tango.core.frame import FrameSpec
+from lima2_tango.core.storage import NbDimensions, SavingParams
+
+PROGRAM = "lima2_tango"
+IN_ENTRY = ("measurement", "plot", "start_time", "end_time", "program_name")
+"""Names in the entry that an instrument cannot have."""
+IN_INSTRUMENT = ("name",)
+"""Names in the instrument that a detector cannot have."""
+
+Value = str | int | float | NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesMetadata:
+    """What is known of a series at Prepare and worth reading years later."""
+
+    plugin: str
+    """Camera plugin."""
+    model: str
+    serial: str
+    pixel_size: tuple[float, float]
+    """(x, y) [m]"""
+    expo_time_us: int
+    """Exposure time of one detector frame [us]."""
+    latency_time_us: int
+    """Dead time between two exposures [us]."""
+    acquisition_json: str
+    """Acquisition parameters."""
+    processing_json: str
+    """Processing parameters."""
+    rank: int
+    """The receiver's place among the receivers, from 0."""
+    version: str
+    """Of this software."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one file, in order."""
+
+    number: int
+    """The file's number in its name."""
+    index: NDArray[np.int64]
+    """[row] global frame number."""
+    time: NDArray[np.float64]
+    """[row] begin of the exposure, seconds since the epoch (UTC)."""
+    valid: NDArray[np.bool_]
+    """[row] False for a placeholder."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def regular(self) -> bool:
+        """True when first, last and count say every row's number."""
+        steps = np.diff(self.index)
+        return bool(np.all(steps == steps[:1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A dataset that is written once."""
+
+    value: Value
+    attrs: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The dataset that frames are written to: a row per frame, a chunk per channel."""
+
+    row_shape: tuple[int, ...]
+    """(channel, row, column), or (row, column)"""
+    dtype: np.dtype
+    attrs: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of a chunk: one channel of one frame."""
+        return (1,) * (len(self.row_shape) - 1) + self.row_shape[-2:]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Soft link to another place in the file."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group; one without a class adds to a group that exists."""
+
+    nx_class: str = ""
+    children: "Mapping[str, Node]" = field(default_factory=dict)
+    attrs: Mapping[str, Value] = field(default_factory=dict)
+
+
+Node = Group | Field | Images | Link
+
+
+def data_path(params: SavingParams) -> str:
+    """Where the images are."""
+    return f"/{params.nx_entry_name}/{params.nx_instrument_name}/{params.nx_detector_name}/data"
+
+
+def series_tree(params: SavingParams, spec: FrameSpec, metadata: SeriesMetadata) -> Group:
+    """What every file of the series contains."""
+    detector = Group("NXdetector", _detector(params, spec, metadata))
+    instrument = Group("NXinstrument", {"name": Field(params.nx_instrument_name), params.nx_detector_name: detector})
+    link = Link(data_path(params))
+    entry: dict[str, Node] = {
+        "program_name": Field(PROGRAM, {"version": metadata.version}),
+        params.nx_instrument_name: instrument,
+        "measurement": Group("NXcollection", {"data": link}),
+        "plot": Group("NXdata", {"data": link}, {"signal": "data"}),
+    }
+    return Group(
+        "NXroot",
+        {params.nx_entry_name: Group("NXentry", entry, {"default": "plot"})},
+        {"default": params.nx_entry_name, "creator": PROGRAM, "creator_version": metadata.version},
+    )
+
+
+def file_tree(params: SavingParams, metadata: SeriesMetadata, rows: Rows, name: str, now: datetime) -> Group:
+    """What differs from file to file; `rows` has one row or more, `now` is the time of writing.
+
+    `frame_idx` is there when `include_frame_idx` asks for it, and always when the numbers are not evenly spaced:
+    else `receiver/first_frame`, `last_frame` and `nb_frames` say the same.
+    """
+    first, last = int(rows.index[0]), int(rows.index[-1])
+    receiver = {"file_number": rows.number, "nb_frames": len(rows), "first_frame": first, "last_frame": last}
+    detector: dict[str, Node] = {
+        "receiver": Group("", {name: Field(value) for name, value in receiver.items()}),
+        "start_time": Field(rows.time, {"units": "s", "start": _iso(0.0)}),
+        "frame_start_number": Field(first),
+    }
+    if params.include_frame_idx or not rows.regular:
+        detector["frame_idx"] = Field(rows.index.astype(np.uint64))
+    if not rows.valid.all():
+        detector["valid"] = Field(rows.valid.astype(np.uint8))
+    entry: dict[str, Node] = {
+        "start_time": Field(_iso(float(rows.time[0]))),
+        "end_time": Field(_iso(float(rows.time[-1]) + metadata.expo_time_us * 1e-6)),
+        params.nx_instrument_name: Group("", {params.nx_detector_name: Group("", detector)}),
+    }
+    attrs = {"file_name": name, "file_time": now.isoformat()}
+    return Group("", {params.nx_entry_name: Group("", entry)}, attrs)
+
+
+def _detector(params: SavingParams, spec: FrameSpec, metadata: SeriesMetadata) -> dict[str, Node]:
+    flat = params.nb_dimensions is NbDimensions.DIM_3D_OR_4D and spec.channels == 1
+    json_text = {"type": "application/json"}
+    return {
+        "data": Images(spec.shape[1:] if flat else spec.shape, spec.dtype, {"interpretation": "image"}),
+        "description": Field(f"{metadata.plugin} {metadata.model}".strip()),
+        "local_name": Field(params.nx_detector_name),
+        "serial_number": Field(metadata.serial),
+        "fabrication": Group("NXfabrication", {"model": Field(metadata.model)}),
+        "x_pixel_size": Field(metadata.pixel_size[0], {"units": "m"}),
+        "y_pixel_size": Field(metadata.pixel_size[1], {"units": "m"}),
+        "count_time": Field(metadata.expo_time_us * 1e-6, {"units": "s"}),
+        "latency_time": Field(metadata.latency_time_us * 1e-6, {"units": "s"}),
+        "frame_time": Field((metadata.expo_time_us + metadata.latency_time_us) * 1e-6, {"units": "s"}),
+        "layout": Field("area"),
+        "receiver": Group("NXcollection", {"rank": Field(metadata.rank)}),
+        "params": Group(
+            "NXcollection",
+            {
+                "acquisition": Field(metadata.acquisition_json, json_text),
+                "processing": Field(metadata.processing_json, json_text),
+            },
+        ),
+    }
+
+
+def _iso(time: float) -> str:
+    """ISO 8601 in UTC, from seconds since the epoch."""
+    return datetime.fromtimestamp(time, UTC).isoformat()
