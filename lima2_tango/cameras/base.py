@@ -4,7 +4,6 @@ The *control half* runs once, beside the control device: it knows the detector, 
 *receiver half* runs in every receiver: it makes blocks of frames. They share the parameters, nothing else.
 """
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,13 +12,17 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
+from lima2_tango.core.acquisition import Acq, AcquisitionParams, TriggerMode
+from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import Block, EndOfSeries, FrameSpec
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import OnTrigger, Series
+from lima2_tango.core.units import microseconds_text
 
 BLOCK_BYTES = 4 << 20
 """A block is cut when it reaches this size [byte]: a few MiB stay in the caches."""
+BLOCK_FRAMES = 4096
+"""A block has at most this many frames, however small they are."""
 BLOCK_AGE = 0.05
 """A block is cut when its first frame is this old [s], so that latency at low rates is bounded."""
 
@@ -66,6 +69,25 @@ class Capabilities:
             "latency_time_range": list(self.latency_time_range),
             "nb_frames_per_trigger_range": list(self.nb_frames_per_trigger_range),
         }
+
+    def check(self, acq: Acq) -> None:
+        """Raise ParamError, with the JSON path, for what the detector cannot do."""
+        if acq.trigger_mode not in self.trigger_modes:
+            choices = ", ".join(self.trigger_modes)
+            raise ParamError("$.acq.trigger_mode", acq.trigger_mode, f"this detector can be triggered by {choices}")
+        _check_range("$.acq.expo_time", acq.expo_time, self.expo_time_range)
+        _check_range("$.acq.latency_time", acq.latency_time, self.latency_time_range)
+        least, most = self.nb_frames_per_trigger_range
+        if not least <= acq.nb_frames_per_trigger <= most:
+            path = "$.acq.nb_frames_per_trigger"
+            raise ParamError(path, acq.nb_frames_per_trigger, f"one trigger can expose {least} to {most} frames")
+
+
+def _check_range(path: str, value: int, nanoseconds: tuple[int, int]) -> None:
+    shortest, longest = nanoseconds
+    if not shortest <= value * 1000 < longest:
+        least, most = microseconds_text(shortest // 1000), microseconds_text(longest // 1000)
+        raise ParamError(path, value, f"give at least {least} and less than {most}, in us")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +154,10 @@ class PacedReceiver(ReceiverHalf[P]):
 
     @abstractmethod
     def read(self, local: int, indices: NDArray[np.int64], times: NDArray[np.float64]) -> Iterator[Block]:
-        """The frames with these global indices, of which the first has local index `local`, as one or more blocks."""
+        """The frames with these global indices, of which the first has local index `local`, as one or more blocks.
+
+        `times` says when each exposure began, seconds since the epoch (UTC).
+        """
 
     def begin(self, series: Series) -> None:
         """The run starts; the number of receivers that take part is known now (`series.topology.receivers`)."""
@@ -140,37 +165,17 @@ class PacedReceiver(ReceiverHalf[P]):
     def blocks(self, series: Series) -> Iterator[Block | EndOfSeries]:
         self.begin(series)
         local = 0
-        while (count := self._claim(series, local)) > 0:
-            indices = series.topology.owned(series.rank, local, count)
-            yield from self.read(local, indices, series.exposed_at(indices))
-            local += count
+        while True:
+            indices = series.topology.owned(series.rank, local, self.frames_per_block)
+            times = series.claim(indices, BLOCK_AGE)
+            if not len(times):
+                break
+            yield from self.read(local, indices[: len(times)], times)
+            local += len(times)
         yield EndOfSeries(local)
 
-    def _claim(self, series: Series, local: int) -> int:
-        """How many frames from `local` on make the next block: all that are due, until size or age cuts it."""
-        indices = series.topology.owned(series.rank, local, self.frames_per_block)
-        if not series.wait_for(int(indices[0])):
-            return 0
-        count, deadline = 1, time.monotonic() + BLOCK_AGE
-        while count < len(indices):
-            index = int(indices[count])
-            if series.ready(index):
-                count += 1
-            elif series.frame_by_frame or not self._soon(series, index, deadline):
-                break
-        return count
 
-    @staticmethod
-    def _soon(series: Series, index: int, deadline: float) -> bool:
-        """Sleep until frame `index` is due, where that is before the block is too old."""
-        due = series.due(index)
-        if due is None or due > deadline:
-            return False
-        time.sleep(max(0.0, min(due - time.monotonic(), 1e-3)))
-        return series.ready(index) or time.monotonic() < deadline
-
-
-def block_length(spec: FrameSpec, at_most: int) -> int:
+def block_length(spec: FrameSpec, at_most: int = BLOCK_FRAMES) -> int:
     """Frames of one block: up to `BLOCK_BYTES`, at least 1, at most `at_most`."""
     return max(1, min(at_most, BLOCK_BYTES // max(spec.nbytes, 1)))
 
@@ -188,3 +193,5 @@ class Plugin:
     version: str = "core-1.2.0"
     """As the clients check it (contract section 2.5)."""
     commands: Mapping[str, ExtraCommand] = field(default_factory=dict)
+    warm: Callable[[], None] | None = None
+    """Compile or import, in the background, what the first `prepare` of a receiver would wait for."""

@@ -17,6 +17,9 @@ MIN_SLABS = 4
 PAGE = 4096
 """Unit in which the operating system gives memory at its first touch [byte]."""
 
+RETRY = 0.01
+"""A taker that waits looks this often whether readers' frames can be given up [s]."""
+
 Evictor = Callable[[], bool]
 """Gives back one block that is only kept for late readers; False when it keeps none."""
 
@@ -61,6 +64,11 @@ class Pool:
         with self._changed:
             return self._allocated - sum(size * len(slabs) for size, slabs in self._free.items())
 
+    @property
+    def pinned(self) -> int:
+        """Bytes that `pin` has lent and that are still held."""
+        return self._pinned
+
     def reserve(self, slab_bytes: int, wanted: int) -> int:
         """Make `wanted` slabs of `slab_bytes` free, or as many as fit the budget, and touch them; returns how many.
 
@@ -85,10 +93,12 @@ class Pool:
 
         Waits for a release, `timeout` seconds at most; then raises MemoryBudgetError.
         """
-        deadline, seen = time.monotonic() + timeout, self._releases
+        deadline, seen, waited = time.monotonic() + timeout, self._releases, False
         while (lease := self._take_free(slab_bytes)) is None:
             if self._add_slab(slab_bytes) or self._evict():
                 continue
+            self.waits += not waited
+            waited = True
             if (seen := self._wait_for_release(seen, deadline)) < 0:
                 raise MemoryBudgetError(
                     f"no block of {bytes_text(slab_bytes)} came free within {timeout:.3g} s: all of the "
@@ -136,11 +146,12 @@ class Pool:
         return Lease(lambda: self._put_back(slab), slab)
 
     def _wait_for_release(self, seen: int, deadline: float) -> int:
-        """Wait until more than `seen` releases have happened; returns how many, -1 when the deadline passed first."""
+        """Wait until more than `seen` releases have happened, `RETRY` at most: a reader's frames can become free to
+        give up without one. Returns how many there were, -1 when the deadline has passed.
+        """
         with self._changed:
-            self.waits += self._releases == seen
-            moved = self._changed.wait_for(lambda: self._releases != seen, max(0.0, deadline - time.monotonic()))
-            return self._releases if moved else -1
+            self._changed.wait_for(lambda: self._releases != seen, RETRY)
+            return self._releases if time.monotonic() < deadline else -1
 
     def _put_back(self, slab: NDArray[np.uint8]) -> None:
         with self._changed:

@@ -1,0 +1,181 @@
+"""A detector without hardware: images made in advance, delivered in real time, triggered like a real one."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
+from lima2_tango.core.errors import DetectorError, StateError
+from lima2_tango.core.frame import Block, FrameSpec, Lease
+from lima2_tango.core.params import Int, Params
+from lima2_tango.core.pool import Pool
+from lima2_tango.core.series import OnTrigger, Series
+
+from ._edges import TriggerInput, TriggerPort
+from ._images import Generator, fill, warm
+from ._ring import Order, Ring
+from .base import Capabilities, ControlHalf, DetectorInfo, ExtraCommand, PacedReceiver, Plugin, block_length
+
+Side = Annotated[Int, Field(ge=1, le=65535)]
+FrameNumber = Annotated[Int, Field(ge=0)]
+
+
+class Dispatch(StrEnum):
+    ROUND_ROBIN = "round_robin"
+    PREDICTIVE_RANDOM = "predictive_random"
+    FULL_RANDOM = "full_random"
+
+
+class Detector(Params):
+    """The simulated detector."""
+
+    generator: Generator = Generator()
+    dispatch_mode: Dispatch = Dispatch.ROUND_ROBIN
+    """Who gets a frame: round_robin, predictive_random (a fixed sequence) or full_random."""
+    nb_prefetch_frames: Annotated[Int, Field(ge=1, le=65536)] = 16
+    """Images made in advance; frame i shows image i modulo this number [frame]."""
+    dropped_frame_idx: FrameNumber = 0
+    """Global index of a frame that gets lost: it arrives as zeros and marked invalid; 0 for none."""
+    failed_frame_idx: FrameNumber = 0
+    """Global index of a frame at which the receiver fails; 0 for none."""
+    width: Side = 2048
+    """Columns of a frame [pixel]."""
+    height: Side = 2048
+    """Rows of a frame [pixel]."""
+    trigger_port: Annotated[Int, Field(ge=0, le=65535)] = 0
+    """UDP port on 127.0.0.1 whose datagrams (first byte 0 or 1) are the level of the trigger input; 0 for none."""
+
+
+class SimulatorParams(AcquisitionParams):
+    det: Detector = Detector()
+
+
+class SimulatorControl(ControlHalf[SimulatorParams]):
+    capabilities = Capabilities(trigger_modes=tuple(TriggerMode))
+
+    def __init__(self) -> None:
+        self._params = SimulatorParams()
+        self._input = TriggerInput()
+        self._port: TriggerPort | None = None
+
+    def info(self) -> DetectorInfo:
+        det = self._params.det
+        return DetectorInfo("Simulator", "Simulator", "0", (100e-6, 100e-6), (det.width, det.height))
+
+    def status(self) -> dict[str, object]:
+        """Beside the usual: triggers missed in this run, and datagrams on the trigger port that were no level."""
+        return {
+            "state": "running" if self._input.armed else "idle",
+            "temperature": 20.0,
+            "humidity": 40.0,
+            "nb_missed_triggers": self._input.missed,
+            "nb_bad_datagrams": self._port.bad_datagrams if self._port else 0,
+        }
+
+    def prepare(self, params: SimulatorParams) -> None:
+        self.capabilities.check(params.acq)
+        self.close()
+        self._params = params
+        if params.det.trigger_port:
+            self._port = TriggerPort(params.det.trigger_port, self._input.level)
+
+    def start(self, on_trigger: OnTrigger) -> None:
+        self._input.arm(self._params.acq, on_trigger)
+
+    def trigger(self) -> None:
+        self._input.software()
+
+    def external_trigger(self, level: bool) -> None:
+        """Set the level of the trigger input; raises StateError where this run does not look at it."""
+        mode = self._params.acq.trigger_mode
+        if mode not in {TriggerMode.EXTERNAL, TriggerMode.GATE}:
+            raise StateError(f"acq.trigger_mode is {mode}: prepare with external or gate to use the trigger input")
+        self._input.level(level)
+
+    def stop(self) -> None:
+        self._input.disarm()
+
+    def close(self) -> None:
+        self.stop()
+        if self._port is not None:
+            self._port.close()
+            self._port = None
+
+
+class SimulatorReceiver(PacedReceiver[SimulatorParams]):
+    def __init__(self) -> None:
+        self._ring: Ring | None = None
+        self._made: tuple[Generator, FrameSpec, Order] | None = None
+
+    def prepare(self, params: SimulatorParams, rank: int, receivers: int, pool: Pool) -> FrameSpec:
+        det = params.det
+        self._det, self._pool = det, pool
+        generator = det.generator
+        self._spec = FrameSpec(generator.nb_channels, det.height, det.width, generator.pixel_type.dtype)
+        self.frames_per_block = block_length(self._spec)
+        dealt = det.dispatch_mode is Dispatch.ROUND_ROBIN
+        count = det.nb_prefetch_frames
+        self._make_images(Order(rank, receivers, count) if dealt else Order(0, 1, count))
+        return self._spec
+
+    def begin(self, series: Series) -> None:
+        self._make_images(Order.of(series.topology, series.rank, self._det.nb_prefetch_frames))
+
+    def read(self, local: int, indices: NDArray[np.int64], times: NDArray[np.float64]) -> Iterator[Block]:
+        assert self._ring is not None
+        start = 0
+        for position in self._special(indices):
+            yield from self._ring.blocks(local + start, indices[start:position], times[start:position])
+            if indices[position] == self._det.failed_frame_idx:
+                raise DetectorError(
+                    f"frame {indices[position]} failed, as $.det.failed_frame_idx asks: set it to 0 for a run without",
+                    frame_idx=int(indices[position]),
+                )
+            start = position + 1
+            yield self._placeholder(local + position, indices[position:start], times[position:start])
+        yield from self._ring.blocks(local + start, indices[start:], times[start:])
+
+    def close(self) -> None:
+        if self._ring is not None:
+            self._ring.close()
+        self._ring = self._made = None
+
+    def _make_images(self, order: Order) -> None:
+        """Have the images of this order in memory; those of the last run stay where they are the same."""
+        wanted = (self._det.generator, self._spec, order)
+        if self._made != wanted:
+            self.close()
+            make = partial(fill, self._det.generator)
+            self._ring = Ring(order, self._spec, self.frames_per_block, self._pool, make)
+            self._ring.load()
+            self._made = wanted
+
+    def _special(self, indices: NDArray[np.int64]) -> list[int]:
+        """Positions of the dropped and the failed frame among these, in order."""
+        asked = [number for number in (self._det.dropped_frame_idx, self._det.failed_frame_idx) if number]
+        return np.flatnonzero(np.isin(indices, asked)).tolist() if asked else []
+
+    def _placeholder(self, local: int, index: NDArray[np.int64], time: NDArray[np.float64]) -> Block:
+        data = np.zeros((1, *self._spec.shape), self._spec.dtype)
+        return Block(data, index, local, time, Lease(), valid=np.zeros(1, np.bool_))
+
+
+PLUGIN = Plugin(
+    name="Simulator",
+    params=SimulatorParams,
+    control=SimulatorControl,
+    receiver=SimulatorReceiver,
+    warm=warm,
+    commands={
+        "ExternalTrigger": ExtraCommand(
+            run=SimulatorControl.external_trigger,
+            argument=bool,
+            doc="Level of the trigger input: a rising edge triggers (external), a frame is exposed while high (gate).",
+        )
+    },
+)
