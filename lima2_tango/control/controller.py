@@ -4,8 +4,8 @@ from threading import Lock, get_ident
 from typing import Any
 
 from lima2_tango.cameras.base import ControlHalf, Plugin
-from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
-from lima2_tango.core.errors import AgreementError, Lima2Error, ParamError, StateError
+from lima2_tango.core.acquisition import TriggerMode
+from lima2_tango.core.errors import AgreementError, Lima2Error, StateError
 from lima2_tango.core.state import Event, State, StateMachine
 from lima2_tango.transport.agreement import Coordinator
 
@@ -43,7 +43,7 @@ class Controller:
         """The fallible part of Prepare: check the parameters and arm the detector."""
         self.machine.check(Event.PREPARE)
         with self._lock:
-            self._check_capabilities(self.acq_params)
+            self.camera.capabilities.check(self.acq_params.acq)
             self._prepared = self.acq_params
             self.camera.prepare(self._prepared)
             self._built = get_ident()
@@ -120,19 +120,3 @@ class Controller:
         if errors:
             self.error = AgreementError("; ".join(errors))
         self.machine.try_fire(Event.DONE)
-
-    def _check_capabilities(self, params: AcquisitionParams) -> None:
-        """Raise ParamError for a value outside what the detector can do."""
-        able, acq = self.camera.capabilities, params.acq
-        if acq.trigger_mode not in able.trigger_modes:
-            modes = ", ".join(able.trigger_modes)
-            raise ParamError("$.acq.trigger_mode", acq.trigger_mode, f"this detector offers {modes}")
-        for name, (low, high), scale in (
-            ("expo_time", able.expo_time_range, 1000),
-            ("latency_time", able.latency_time_range, 1000),
-            ("nb_frames_per_trigger", able.nb_frames_per_trigger_range, 1),
-        ):
-            value = getattr(acq, name)
-            if not low <= value * scale < high:
-                unit = " us" if scale == 1000 else ""
-                raise ParamError(f"$.acq.{name}", value, f"give {low / scale:g} to less than {high / scale:g}{unit}")

@@ -12,6 +12,7 @@ import tango
 import tango.server
 
 from lima2_tango import __version__
+from lima2_tango.cameras.base import Plugin
 from lima2_tango.transport.channel import CHANNEL_THREAD, Channel, World, WorldOfOne
 from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi
 
@@ -50,8 +51,8 @@ def _serve(instance: str, tango_options: list[str]) -> int:
     process = Process(Channel(world), alone=alone)
     wanted = None if "-nodb" in tango_options or instance.startswith("-") else set(database.classes_of(instance))
     cameras = camera_classes(process, wanted)
-    receives = any(issubclass(made, ReceiverDevice) for made in cameras.values())
-    processing = processing_classes(process) if receives else {}
+    received = [made.plugin for made in cameras.values() if issubclass(made, ReceiverDevice)]
+    processing = processing_classes(process) if received else {}
     if wanted is not None:
         _write_database(instance, cameras, processing)
     argv = [database.SERVER, instance, *tango_options]
@@ -64,7 +65,7 @@ def _serve(instance: str, tango_options: list[str]) -> int:
         (*cameras.values(), *processing.values()),
         args=argv,
         util=util,
-        post_init_callback=lambda: _answering(process, receives),
+        post_init_callback=lambda: _answering(process, received),
         raises=True,
     )
     _end_soon()
@@ -72,11 +73,11 @@ def _serve(instance: str, tango_options: list[str]) -> int:
     return 0
 
 
-def _answering(process: Process, receives: bool) -> None:
+def _answering(process: Process, received: list[Plugin]) -> None:
     """Tango answers from now on: meet the other ranks, and get ready what the first Prepare would wait for."""
     process.announce()
-    if receives:
-        threading.Thread(target=warm_up, name="lima2-warm-up", daemon=True).start()
+    if received:
+        threading.Thread(target=warm_up, args=[received], name="lima2-warm-up", daemon=True).start()
 
 
 def _end_soon() -> None:

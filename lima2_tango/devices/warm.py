@@ -5,7 +5,10 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from lima2_tango.cameras.base import Plugin
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +16,7 @@ DELAY = 0.5
 """The first clients ask a process that has just started: they come first [s]."""
 
 
-def warm_up() -> None:
+def warm_up(plugins: Sequence[Plugin]) -> None:
     """Import the heavy libraries and ready the kernels; one process of a host at a time compiles, the others load."""
     time.sleep(DELAY)
     begin = time.monotonic()
@@ -24,4 +27,6 @@ def warm_up() -> None:
     with (Path(tempfile.gettempdir()) / f"lima2_tango-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         ready = warm()
+        for plugin in plugins:
+            plugin.warm()
     log.info("kernels for %s are ready after %.1f s", ", ".join(ready), time.monotonic() - begin)
