@@ -28,5 +28,6 @@ def warm_up(plugins: Sequence[Plugin]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         ready = warm()
         for plugin in plugins:
-            plugin.warm()
+            if plugin.warm is not None:
+                plugin.warm()
     log.info("kernels for %s are ready after %.1f s", ", ".join(ready), time.monotonic() - begin)

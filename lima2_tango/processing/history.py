@@ -19,6 +19,8 @@ class History:
         self.label = label
         self.last = -1
         """Global index of the newest frame, -1 before the first."""
+        self.keep_newest = True
+        """While the run goes on `evict` leaves the newest block, which is what most readers ask for."""
         self._limit = limit
         self._lock = Lock()
         self._blocks: deque[Block] = deque()
@@ -37,9 +39,9 @@ class History:
             old.lease.release()
 
     def evict(self) -> bool:
-        """Give up the oldest block; False when only the newest (or nothing) is left."""
+        """Give up the oldest block; False when there is none to give up."""
         with self._lock:
-            if len(self._blocks) < 2:
+            if len(self._blocks) <= self.keep_newest:
                 return False
             old = self._drop()
         old.lease.release()

@@ -20,11 +20,18 @@ class Node(ABC):
         """A new block out of `block`, in memory of `pool`, with a lease of its own; `block` stays the caller's."""
 
 
-def check(nodes: Iterable[Node], spec: FrameSpec) -> FrameSpec:
-    """Thread the spec through the chain at Prepare, so that nothing can fail on shapes after Start."""
+def specs(nodes: Iterable[Node], spec: FrameSpec) -> list[FrameSpec]:
+    """What leaves each node of the chain: asked at Prepare, so that nothing can fail on shapes after Start."""
+    made: list[FrameSpec] = []
     for position, node in enumerate(nodes):
         try:
             spec = node.output_spec(spec)
         except GraphError as error:
             raise GraphError(f"node {position} ({type(node).__name__}): {error.what}") from error
-    return spec
+        made.append(spec)
+    return made
+
+
+def check(nodes: Iterable[Node], spec: FrameSpec) -> FrameSpec:
+    """What leaves the last node of the chain; raises as `specs` does."""
+    return [spec, *specs(nodes, spec)][-1]

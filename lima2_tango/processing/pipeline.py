@@ -1,23 +1,29 @@
 """What every pipeline is to the rest: blocks go in, counters, frames and rows can be read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import ClassVar, Generic, TypeVar
 
 from lima2_tango.core.acquisition import AcquisitionParams
-from lima2_tango.core.errors import NotAvailableError
+from lima2_tango.core.errors import MemoryBudgetError, NotAvailableError
 from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.params import Params
-from lima2_tango.core.pool import Pool
+from lima2_tango.core.pool import MIN_SLABS, Evictor, Pool
 from lima2_tango.core.sink import OpenSink
+from lima2_tango.core.units import bytes_text
 
 from .executor import Workers
 from .history import History
 from .rows import RowQueue
 
 P = TypeVar("P", bound=Params)
+
+NOMINAL_BLOCK = 4 << 20
+"""Cameras cut blocks at about this size [byte], or at one frame."""
+QUEUE_SHARE = 0.5
+"""Part of the memory budget that blocks in flight may take; the rest is for the camera and for readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,9 @@ class Pipeline(ABC, Generic[P]):
         """By pop command."""
         self.infos: dict[str, FrameSpec] = {}
         self.counters = Counters("nb_frames_source")
+        self.on_failure: Callable[[], None] = _nothing
+        """Called once, from any thread, as soon as processing cannot go on; the next `put` or `finish` says why."""
+        self._evictors: list[Evictor] = []
 
     @property
     def fails_activation(self) -> bool:
@@ -95,18 +104,59 @@ class Pipeline(ABC, Generic[P]):
 
     @abstractmethod
     def finish(self) -> None:
-        """Complete everything that was put and close the files; raises what stopped the pipeline."""
+        """Complete everything that was put and close the files; raises what stopped the pipeline. Safe twice."""
 
     @abstractmethod
     def abort(self, error: Exception) -> None:
-        """Stop after a failure: release what is queued, close the files with what they have."""
+        """Stop after a failure: release what is queued, close the files with what they have. Safe twice.
+
+        Never raises our errors: what also goes wrong on the way is added to the `info` of a Lima2Error.
+        """
 
     def erase(self) -> None:
-        """Forget all frames and rows."""
+        """Forget all frames and rows; after `finish` or `abort`, safe twice."""
+        while self._evictors:
+            self.setup.pool.remove_evictor(self._evictors.pop())
         for history in self.histories.values():
             history.clear()
+        for queue in self.rows.values():
+            queue.pop()
+
+    def keep(self, labels: Iterable[str], limit: int) -> History:
+        """Keep the last `limit` frames of a stream, under one or several labels, until their memory is needed."""
+        names = tuple(labels)
+        history = History(" and ".join(names), limit)
+        self.histories.update(dict.fromkeys(names, history))
+        self._evictors.append(history.evict)
+        self.setup.pool.add_evictor(history.evict)
+        return history
+
+    def let_go(self) -> None:
+        """The run is over: a later one may have the memory of all its frames, the newest included."""
+        for history in self.histories.values():
+            history.keep_newest = False
+
+    def reserve(self, made: Sequence[FrameSpec]) -> int:
+        """Reserve memory for what the workers make of a block; returns how many blocks it lets be in flight.
+
+        `made` are the specs of all frames that one camera frame becomes on its way. Raises MemoryBudgetError.
+        """
+        pool, spec = self.setup.pool, self.setup.spec
+        frames, budget = max(1, NOMINAL_BLOCK // spec.nbytes), pool.budget - pool.pinned
+        in_flight = frames * sum(each.nbytes for each in (spec, *made))
+        if made and budget < MIN_SLABS * in_flight:
+            raise MemoryBudgetError(
+                f"{MIN_SLABS} blocks of {frames} frames, which take {bytes_text(in_flight)} each on their way through "
+                f"the processing, do not fit the {bytes_text(budget)} that are left of the memory budget: use smaller "
+                "or fewer prefetched frames, fewer corrections, or raise the device property memory_budget",
+                budget=pool.budget,
+            )
+        for each in made:
+            pool.reserve(frames * each.nbytes, self.setup.workers.count + 2)
+        return max(2, int(budget * QUEUE_SHARE) // in_flight)
 
     def last_frames(self) -> dict[str, int]:
+        """`<label>_idx` -> global index of the newest frame of each stream, -1 before the first."""
         return {f"{label}_idx": history.last for label, history in self.histories.items()}
 
     def history(self, command: str) -> History:
@@ -121,4 +171,5 @@ class Pipeline(ABC, Generic[P]):
         return self.rows[command].pop() if command in self.rows else b""
 
 
-OnError = Callable[[Exception], None]
+def _nothing() -> None:
+    """Nobody wants to hear of a failure."""
