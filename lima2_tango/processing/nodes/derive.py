@@ -1,0 +1,34 @@
+"""Blocks out of blocks."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lima2_tango.core.frame import Block, FrameSpec, Lease
+from lima2_tango.core.pool import Pool
+
+
+def pixels(lease: Lease, n: int, spec: FrameSpec) -> NDArray[Any]:
+    """The first `n` frames [n, channel, row, column] in the memory of a lease."""
+    if lease.buffer is None:
+        raise TypeError("this lease has no memory: it is not of a pool")
+    return lease.buffer[: n * spec.nbytes].view(spec.dtype).reshape(n, *spec.shape)
+
+
+def derive(block: Block, spec: FrameSpec, pool: Pool, fill: Callable[[NDArray[Any]], None]) -> Block:
+    """A block with the numbers of `block` whose pixels [n, channel, row, column], of `spec`, `fill` writes.
+
+    Its slab holds as many frames as the slab of `block`, so that short blocks need no slabs of other sizes.
+    """
+    n = len(block)
+    source = block.lease.buffer
+    capacity = n if source is None else max(n, source.nbytes // max(1, block.spec.nbytes))
+    lease = pool.take(capacity * spec.nbytes)
+    try:
+        data = pixels(lease, n, spec)
+        fill(data)
+    except BaseException:
+        lease.release()
+        raise
+    return Block(data, block.index, block.local, block.time, lease, block.valid)
