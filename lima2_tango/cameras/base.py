@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 
 from lima2_tango.core.acquisition import Acq, AcquisitionParams, TriggerMode
 from lima2_tango.core.errors import ParamError
-from lima2_tango.core.frame import Block, EndOfSeries, FrameSpec
+from lima2_tango.core.frame import BLOCK_BYTES, Block, EndOfSeries, FrameSpec
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import OnTrigger, Series
 from lima2_tango.core.units import microseconds_text
 
-BLOCK_BYTES = 4 << 20
-"""A block is cut when it reaches this size [byte]: a few MiB stay in the caches."""
 BLOCK_FRAMES = 4096
 """A block has at most this many frames, however small they are."""
 BLOCK_AGE = 0.05

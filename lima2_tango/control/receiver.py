@@ -15,8 +15,8 @@ from lima2_tango.core.pool import Pool
 from lima2_tango.core.state import Event, State, StateMachine
 from lima2_tango.processing.executor import Workers
 from lima2_tango.processing.pipeline import Pipeline, Setup
+from lima2_tango.processing.plugin import PipelinePlugin
 from lima2_tango.saving.layout import SeriesMetadata
-from lima2_tango.saving.writer import opener
 from lima2_tango.transport.agreement import Participant
 from lima2_tango.transport.roster import Roster
 
@@ -39,13 +39,14 @@ class ProcessingChoice(Params):
 @dataclass(frozen=True, slots=True)
 class _Built:
     params: AcquisitionParams
+    plugin: PipelinePlugin
     pipeline: Pipeline[Any]
 
 
-def pipelines() -> dict[str, type[Pipeline[Any]]]:
+def pipelines() -> dict[str, PipelinePlugin]:
     """Every pipeline by the name of its Tango class."""
     found = [load("processing.pipelines", name) for name in available("processing.pipelines")]
-    return {pipeline.class_name: pipeline for pipeline in found}
+    return {plugin.class_name: plugin for plugin in found}
 
 
 class Receiver:
@@ -57,6 +58,7 @@ class Receiver:
         self.machine = StateMachine()
         self.acq_params = plugin.params()
         self.proc_params: Params | None = None
+        self._chosen: PipelinePlugin | None = None
         self.runs: dict[str, Run] = {}
         """By uuid, oldest first."""
         self.error: Exception | None = None
@@ -94,14 +96,14 @@ class Receiver:
         known = pipelines()
         if name not in known:
             raise ParamError("$.class_name", name, f"choose one of {', '.join(sorted(known))}")
-        params = known[name].params_cls.parse(text)
+        params = known[name].params.parse(text)
         self.settings.confine(params)
-        self.proc_params = params
+        self.proc_params, self._chosen = params, known[name]
 
     def build(self) -> None:
         """The fallible part of Prepare: check and allocate everything. Raises what is wrong, and changes no state."""
         self.machine.check(Event.PREPARE)
-        if self.proc_params is None:
+        if self.proc_params is None or self._chosen is None:
             raise StateError("write proc_params before Prepare: no pipeline is chosen yet")
         if not self._preparing.acquire(timeout=PREPARE_TIMEOUT):
             raise StateError(f"another Prepare has been busy for {PREPARE_TIMEOUT:.0f} s; reset this receiver")
@@ -109,7 +111,7 @@ class Receiver:
             self._abandon_prepared()
             for built in self._built.values():
                 built.pipeline.erase()
-            self._built = {get_ident(): self._make(self.acq_params, self.proc_params)}
+            self._built = {get_ident(): self._make(self.acq_params, self._chosen, self.proc_params)}
         except BaseException:
             self.machine.try_fire(Event.DONE)  # what was prepared before is gone
             raise
@@ -124,7 +126,7 @@ class Receiver:
         if not uuid or uuid in self.runs:
             built.pipeline.erase()
             raise StateError(f"Prepare needs the uuid of a new run, not {uuid!r}")
-        run = Run(uuid, built.params, self._camera, built.pipeline)
+        run = Run(uuid, built.params, self._camera, built.plugin, built.pipeline)
         self.runs[uuid] = run
         self.error = None
         self._current = run
@@ -179,11 +181,12 @@ class Receiver:
         if self._workers is not None:
             self._workers.close()
 
-    def _make(self, params: AcquisitionParams, proc_params: Params) -> _Built:
+    def _make(self, params: AcquisitionParams, plugin: PipelinePlugin, proc_params: Params) -> _Built:
+        from lima2_tango.saving.writer import opener  # HDF5 takes half a second to load: not at start-up
+
         self._check_trigger(params)
         rank, receivers = self.rank, len(self._roster.receivers())
         spec = self._camera.prepare(params, rank, receivers, self._memory())
-        pipeline_cls = pipelines()[proc_params.class_name]  # type: ignore[attr-defined]  # every pipeline's has it
         setup = Setup(
             acquisition=params,
             spec=spec,
@@ -193,7 +196,7 @@ class Receiver:
             open_sink=opener(rank, self._metadata(params, proc_params, rank), self._share(params, receivers)),
             allowed_commands=self.settings.allowed_commands,
         )
-        return _Built(params, pipeline_cls(proc_params, setup))
+        return _Built(params, plugin, plugin.build(proc_params, setup))
 
     def _check_trigger(self, params: AcquisitionParams) -> None:
         if params.acq.trigger_mode is not TriggerMode.INTERNAL and not self._roster.has_control:

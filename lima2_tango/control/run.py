@@ -12,6 +12,7 @@ from lima2_tango.core.errors import DataLossError, Lima2Error
 from lima2_tango.core.frame import Block, EndOfSeries
 from lima2_tango.core.series import Series
 from lima2_tango.processing.pipeline import Pipeline
+from lima2_tango.processing.plugin import PipelinePlugin
 from lima2_tango.transport.agreement import Participant
 from lima2_tango.transport.topology import make_topology
 
@@ -36,10 +37,16 @@ class Run:
     """Frames from the camera into the pipeline. One thread, from Start until the pipeline has finished."""
 
     def __init__(
-        self, uuid: str, params: AcquisitionParams, camera: ReceiverHalf[AcquisitionParams], pipeline: Pipeline[Any]
+        self,
+        uuid: str,
+        params: AcquisitionParams,
+        camera: ReceiverHalf[Any],
+        plugin: PipelinePlugin,
+        pipeline: Pipeline[Any],
     ) -> None:
         self.uuid = uuid
         self.params = params
+        self.plugin = plugin
         self.pipeline = pipeline
         self.nb_frames = 0
         """Frames taken from the camera."""

@@ -8,6 +8,9 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+BLOCK_BYTES = 4 << 20
+"""A block is cut when it reaches this size [byte]: a few MiB stay in the caches."""
+
 
 class PixelType(StrEnum):
     """Names of the pixel types that Lima2's clients know."""

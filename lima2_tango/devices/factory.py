@@ -7,7 +7,7 @@ from tango.server import command
 from lima2_tango.cameras.base import ExtraCommand, Plugin
 from lima2_tango.control.receiver import pipelines
 from lima2_tango.core.plugins import available, load
-from lima2_tango.processing.pipeline import Pipeline
+from lima2_tango.processing.plugin import PipelinePlugin
 
 from .base import AcquisitionDevice
 from .control import ControlDevice
@@ -47,15 +47,15 @@ def _camera_class(
 
 def processing_classes(process: Process) -> dict[str, type[ProcessingDevice]]:
     """Processing classes, by Tango class name."""
-    return {name: _processing_class(process, pipeline) for name, pipeline in pipelines().items()}
+    return {name: _processing_class(process, plugin) for name, plugin in pipelines().items()}
 
 
-def _processing_class(process: Process, pipeline: type[Pipeline[Any]]) -> type[ProcessingDevice]:
-    members: dict[str, Any] = {"process": process, "pipeline": pipeline, "__doc__": pipeline.__doc__}
-    members |= {name: frame_command(name, label) for name, label in pipeline.frame_commands.items()}
-    members |= {name: row_command(name) for name in pipeline.row_commands}
-    members |= {name: info_attribute(name) for name in pipeline.info_attributes}
-    return type(pipeline.class_name, (ProcessingDevice,), members)
+def _processing_class(process: Process, plugin: PipelinePlugin) -> type[ProcessingDevice]:
+    members: dict[str, Any] = {"process": process, "plugin": plugin, "__doc__": plugin.doc}
+    members |= {name: frame_command(name, label) for name, label in plugin.frame_commands.items()}
+    members |= {name: row_command(name) for name in plugin.row_commands}
+    members |= {name: info_attribute(name) for name in plugin.info_attributes}
+    return type(plugin.class_name, (ProcessingDevice,), members)
 
 
 def _extra_command(name: str, spec: ExtraCommand) -> Any:

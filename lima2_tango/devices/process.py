@@ -69,8 +69,8 @@ class Process:
         """Create and export the processing device of a run."""
         receiver = self._receivers[receiver_name.lower()]
         name = processing_name(receiver_name, run.uuid, receiver.rank)
-        tango.Util.instance().create_device(run.pipeline.class_name, name)
-        self._devices[run.uuid] = (run.pipeline.class_name, name)
+        tango.Util.instance().create_device(run.plugin.class_name, name)
+        self._devices[run.uuid] = (run.plugin.class_name, name)
 
     def close_processing(self, uuid: str) -> None:
         """Un-export the processing device of a run and delete it from the database."""

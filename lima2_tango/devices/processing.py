@@ -10,7 +10,7 @@ from tango.server import Device, attribute, command
 
 from lima2_tango.control.run import Run
 from lima2_tango.core.errors import NotAvailableError
-from lima2_tango.processing.pipeline import Pipeline
+from lima2_tango.processing.plugin import PipelinePlugin
 
 from . import encoded
 from .errors import as_dev_failed, text_of
@@ -19,10 +19,10 @@ EVENTS = ("is_finished", "last_error")
 
 
 class ProcessingDevice(Device):
-    """Counts, frames and rows of one run on one receiver. `process` and `pipeline` are set by the factory."""
+    """Counts, frames and rows of one run on one receiver. `process` and `plugin` are set by the factory."""
 
     process: ClassVar[Any]
-    pipeline: ClassVar[type[Pipeline[Any]]]
+    plugin: ClassVar[PipelinePlugin]
 
     def init_device(self) -> None:
         super().init_device()
@@ -94,7 +94,7 @@ def frame_command(name: str, label: str) -> Any:
     """Getter of the frames of one stream."""
 
     def get(device: ProcessingDevice, index: int) -> tuple[str, bytearray]:
-        with as_dev_failed(name), device.run().pipeline.history(name).frame(index) as (number, pixels):
+        with as_dev_failed(name), device.run().pipeline.history(label).frame(index) as (number, pixels):
             return encoded.image(pixels, number)
 
     return _command(

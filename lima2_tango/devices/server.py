@@ -114,7 +114,7 @@ def _write_database(
     for name in database.purge(instance, list(processing)):
         log.warning("deleted %s, which a killed server had left in the database", name)
     schemas = {name: ("acq_params", made.plugin.params.schema_text()) for name, made in cameras.items()}
-    schemas |= {name: ("proc_params", made.pipeline.params_cls.schema_text()) for name, made in processing.items()}
+    schemas |= {name: ("proc_params", made.plugin.params.schema_text()) for name, made in processing.items()}
     database.publish(schemas, dict.fromkeys(processing, PROCESSING_VERSION))
 
 

@@ -20,8 +20,7 @@ def warm_up(plugins: Sequence[Plugin]) -> None:
     """Import the heavy libraries and ready the kernels; one process of a host at a time compiles, the others load."""
     time.sleep(DELAY)
     begin = time.monotonic()
-    import hdf5plugin  # noqa: F401 - registers its filters with HDF5
-
+    import lima2_tango.saving.writer  # noqa: F401 - for what it loads
     from lima2_tango.processing.kernels.warm import warm
 
     with (Path(tempfile.gettempdir()) / f"lima2_tango-{os.getuid()}.lock").open("w") as lock:

@@ -1,14 +1,14 @@
 """What every pipeline is to the rest: blocks go in, counters, frames and rows can be read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from lima2_tango.core.acquisition import AcquisitionParams
 from lima2_tango.core.errors import MemoryBudgetError, NotAvailableError
-from lima2_tango.core.frame import Block, FrameSpec
+from lima2_tango.core.frame import BLOCK_BYTES, Block, FrameSpec
 from lima2_tango.core.params import Params
 from lima2_tango.core.pool import MIN_SLABS, Evictor, Pool
 from lima2_tango.core.sink import OpenSink
@@ -20,8 +20,6 @@ from .rows import RowQueue
 
 P = TypeVar("P", bound=Params)
 
-NOMINAL_BLOCK = 4 << 20
-"""Cameras cut blocks at about this size [byte], or at one frame."""
 QUEUE_SHARE = 0.5
 """Part of the memory budget that blocks in flight may take; the rest is for the camera and for readers."""
 
@@ -64,16 +62,6 @@ class Pipeline(ABC, Generic[P]):
     Built at Prepare (whatever cannot work raises there), activated at Start, fed by the acquisition's thread,
     finished once, read until it is erased.
     """
-
-    class_name: ClassVar[str]
-    """Tango class, as the clients know it."""
-    params_cls: ClassVar[type[Params]]
-    frame_commands: ClassVar[Mapping[str, str]] = {}
-    """Getter command -> label of the stream it reads."""
-    row_commands: ClassVar[tuple[str, ...]] = ()
-    """Pop commands."""
-    info_attributes: ClassVar[tuple[str, ...]] = ()
-    """Attributes with a frame info; keys of `infos`."""
 
     def __init__(self, params: P, setup: Setup) -> None:
         self.params = params
@@ -142,7 +130,7 @@ class Pipeline(ABC, Generic[P]):
         `made` are the specs of all frames that one camera frame becomes on its way. Raises MemoryBudgetError.
         """
         pool, spec = self.setup.pool, self.setup.spec
-        frames, budget = max(1, NOMINAL_BLOCK // spec.nbytes), pool.budget - pool.pinned
+        frames, budget = max(1, BLOCK_BYTES // spec.nbytes), pool.budget - pool.pinned
         in_flight = frames * sum(each.nbytes for each in (spec, *made))
         if made and budget < MIN_SLABS * in_flight:
             raise MemoryBudgetError(
@@ -159,9 +147,8 @@ class Pipeline(ABC, Generic[P]):
         """`<label>_idx` -> global index of the newest frame of each stream, -1 before the first."""
         return {f"{label}_idx": history.last for label, history in self.histories.items()}
 
-    def history(self, command: str) -> History:
-        """The stream behind a getter; raises NotAvailableError where this run does not keep it."""
-        label = self.frame_commands[command]
+    def history(self, label: str) -> History:
+        """The stream of that label; raises NotAvailableError where this run does not keep it."""
         if label not in self.histories:
             raise NotAvailableError(f"this run keeps no {label} frames")
         return self.histories[label]

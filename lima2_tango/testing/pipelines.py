@@ -22,6 +22,7 @@ from lima2_tango.core.pool import Pool
 from lima2_tango.core.storage import SavingParams
 from lima2_tango.processing.executor import Workers
 from lima2_tango.processing.pipeline import Pipeline, Setup
+from lima2_tango.processing.plugin import PipelinePlugin
 
 SPEC = FrameSpec(1, 12, 16, np.dtype("u2"))
 BUDGET = 64 << 20
@@ -184,11 +185,11 @@ def leaves(node: dict[str, Any], path: str = "$") -> Iterator[tuple[str, dict[st
 
 
 class PipelineContract:
-    """Inherit, and give a fixture `plugin`: the pipeline's class."""
+    """Inherit, and give a fixture `plugin`: what the pipeline's file exports."""
 
-    def parameters(self, plugin: type[Pipeline[Any]], folder: Path) -> Params:
+    def parameters(self, plugin: PipelinePlugin, folder: Path) -> Params:
         """Parameters with which the pipeline runs; `folder` is for the files that they need."""
-        return plugin.params_cls()
+        return plugin.params()
 
     @pytest.fixture
     def rig(self) -> Iterator[Rig]:
@@ -196,44 +197,44 @@ class PipelineContract:
             yield rig
 
     @pytest.fixture
-    def pipeline(self, plugin: type[Pipeline[Any]], rig: Rig, tmp_path: Path) -> Iterator[Pipeline[Any]]:
-        pipeline = plugin(self.parameters(plugin, tmp_path), rig.setup)
+    def pipeline(self, plugin: PipelinePlugin, rig: Rig, tmp_path: Path) -> Iterator[Pipeline[Any]]:
+        pipeline = plugin.build(self.parameters(plugin, tmp_path), rig.setup)
         yield pipeline
         pipeline.erase()
         assert rig.pool.lent == 0, "the pipeline keeps memory after its erase"
         assert all(sink.outstanding == 0 for sink in rig.sinks), "encoded frames were neither written nor discarded"
 
-    def test_defaults_of_the_schema_are_valid_and_parse_to_the_defaults(self, plugin: type[Pipeline[Any]]) -> None:
-        text = plugin.params_cls.schema_text()
+    def test_defaults_of_the_schema_are_valid_and_parse_to_the_defaults(self, plugin: PipelinePlugin) -> None:
+        text = plugin.params.schema_text()
         defaults = jsonschema_default.create_from(json.loads(text))
         jsonschema_rs.validator_for(text).validate(defaults)
-        assert plugin.params_cls.parse(json.dumps(defaults)) == plugin.params_cls()
+        assert plugin.params.parse(json.dumps(defaults)) == plugin.params()
         assert defaults["class_name"] == plugin.class_name
 
-    def test_schema_has_a_default_on_every_leaf(self, plugin: type[Pipeline[Any]]) -> None:
-        schema = json.loads(plugin.params_cls.schema_text())
+    def test_schema_has_a_default_on_every_leaf(self, plugin: PipelinePlugin) -> None:
+        schema = json.loads(plugin.params.schema_text())
         assert [path for path, leaf in leaves(schema) if "default" not in leaf] == []
 
-    def test_schema_survives_the_database_and_the_clients(self, plugin: type[Pipeline[Any]]) -> None:
-        text = plugin.params_cls.schema_text()
+    def test_schema_survives_the_database_and_the_clients(self, plugin: PipelinePlugin) -> None:
+        text = plugin.params.schema_text()
         assert len(text) < SCHEMA_LIMIT
         assert "\\" not in text
         assert [word for word in ('"$ref"', '"allOf"', '"anyOf"', '"oneOf"', "null") if word in text] == []
 
-    def test_parameters_hold_no_null(self, plugin: type[Pipeline[Any]]) -> None:
-        assert "null" not in plugin.params_cls().model_dump_json()
+    def test_parameters_hold_no_null(self, plugin: PipelinePlugin) -> None:
+        assert "null" not in plugin.params().model_dump_json()
 
-    def test_unknown_parameter_is_refused_with_its_path(self, plugin: type[Pipeline[Any]]) -> None:
+    def test_unknown_parameter_is_refused_with_its_path(self, plugin: PipelinePlugin) -> None:
         with pytest.raises(ParamError, match=r"\$\.colour"):
-            plugin.params_cls.parse('{"colour": "blue"}')
+            plugin.params.parse('{"colour": "blue"}')
 
-    def test_prepared_pipeline_answers_before_any_frame(self, pipeline: Pipeline[Any]) -> None:
+    def test_prepared_pipeline_answers_before_any_frame(self, plugin: PipelinePlugin, pipeline: Pipeline[Any]) -> None:
         assert set(pipeline.counters.read().values()) == {0}
         assert set(pipeline.last_frames().values()) <= {-1}
-        assert set(pipeline.info_attributes) <= {*pipeline.infos, "vector_info"}
-        assert [pipeline.pop(command) for command in pipeline.row_commands] == [b""] * len(pipeline.row_commands)
-        for command in pipeline.frame_commands:
-            with pytest.raises(NotAvailableError), pipeline.history(command).frame(-1):
+        assert set(plugin.info_attributes) <= {*pipeline.infos, "vector_info"}
+        assert [pipeline.pop(command) for command in plugin.row_commands] == [b""] * len(plugin.row_commands)
+        for label in plugin.frame_commands.values():
+            with pytest.raises(NotAvailableError), pipeline.history(label).frame(-1):
                 pytest.fail("there is no frame yet")
 
     def test_every_label_has_its_counter(self, pipeline: Pipeline[Any]) -> None:
@@ -247,13 +248,13 @@ class PipelineContract:
         assert set(pipeline.counters.read()) == names
 
     def test_finished_pipeline_can_be_read_finished_aborted_and_erased_again(
-        self, pipeline: Pipeline[Any], rig: Rig
+        self, plugin: PipelinePlugin, pipeline: Pipeline[Any], rig: Rig
     ) -> None:
         rig.run(pipeline, range(5))
         pipeline.finish()
         pipeline.abort(ProcessingError("too late to matter"))
         pipeline.erase()
-        assert [pipeline.pop(command) for command in pipeline.row_commands] == [b""] * len(pipeline.row_commands)
+        assert [pipeline.pop(command) for command in plugin.row_commands] == [b""] * len(plugin.row_commands)
         assert pipeline.counters.read()["nb_frames_source"] == 5
 
     def test_run_without_frames_finishes(self, pipeline: Pipeline[Any], rig: Rig) -> None:
@@ -274,10 +275,10 @@ class PipelineContract:
             pipeline.finish()
         assert pipeline.counters.read() == counts
 
-    def test_erased_pipeline_holds_no_frame(self, pipeline: Pipeline[Any], rig: Rig) -> None:
+    def test_erased_pipeline_holds_no_frame(self, plugin: PipelinePlugin, pipeline: Pipeline[Any], rig: Rig) -> None:
         rig.run(pipeline, range(8))
         pipeline.erase()
         assert rig.pool.lent == 0
-        for command in pipeline.frame_commands:
-            with pytest.raises(NotAvailableError), pipeline.history(command).frame(-1):
+        for label in plugin.frame_commands.values():
+            with pytest.raises(NotAvailableError), pipeline.history(label).frame(-1):
                 pytest.fail("the frame was erased")

@@ -1,14 +1,14 @@
 """Compile the kernels, or load them from numba's cache, before the first frame needs them."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 
 import numpy as np
 
 from lima2_tango.core.frame import Block, FrameSpec, Lease
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.roi import Direction, PixelSize, Rectangle
-from lima2_tango.processing.node import Node
 from lima2_tango.processing.nodes.accumulation import Accumulator
 from lima2_tango.processing.nodes.binning import Binning
 from lima2_tango.processing.nodes.correction import Correction
@@ -16,9 +16,10 @@ from lima2_tango.processing.nodes.profiles import RoiProfiles
 from lima2_tango.processing.nodes.protection import CountRateProtection
 from lima2_tango.processing.nodes.statistics import RoiStatistics
 
-COMMON = ("u2", "f4", "u4", "u1", "i4")
+COMMON = ("u2", "u1", "f4", "u4", "i4")
 """Pixel types of detectors and of corrected frames, the most frequent first."""
 SIZE = 4
+WHOLE = Rectangle(dimensions=PixelSize(x=SIZE, y=SIZE))
 
 
 def warm(dtypes: Iterable[str] = COMMON, budget: float = 60.0) -> list[str]:
@@ -31,32 +32,52 @@ def warm(dtypes: Iterable[str] = COMMON, budget: float = 60.0) -> list[str]:
     for name in dtypes:
         if time.monotonic() > deadline:
             break
-        warm_type(np.dtype(name))
+        for kind in KINDS:
+            ready_kernels(kind, np.dtype(name))
         ready.append(name)
     return ready
 
 
-def warm_type(dtype: np.dtype) -> None:
-    """Make every kernel ready for frames of one pixel type; Prepare calls it with its own."""
+@cache
+def ready_kernels(kind: str, dtype: np.dtype) -> None:
+    """Make the kernels of one kind of node (a key of `KINDS`) ready for a pixel type; free after the first time."""
     spec = FrameSpec(1, SIZE, SIZE, dtype)
-    block = Block(np.ones((1, *spec.shape), dtype), np.zeros(1, np.int64), 0, np.zeros(1), Lease())
-    pool = Pool(1 << 20)
-    for node in _nodes():
+    KINDS[kind](spec, Block(np.ones((1, *spec.shape), dtype), np.zeros(1, np.int64), 0, np.zeros(1), Lease()))
+
+
+def _binning(spec: FrameSpec, block: Block) -> None:
+    Binning(2, 2).process(block, Pool(1 << 20)).lease.release()
+
+
+def _correction(spec: FrameSpec, block: Block) -> None:
+    image, mask, pool = np.ones((SIZE, SIZE)), np.ones((SIZE, SIZE), np.bool_), Pool(1 << 20)
+    for node in (Correction(mask=mask), Correction(background=image), Correction(background=image, flatfield=image)):
         node.process(block, pool).lease.release()
+
+
+def _accumulation(spec: FrameSpec, block: Block) -> None:
     accumulator = Accumulator(2, spec)
-    list(accumulator.add(block, pool))
+    list(accumulator.add(block, Pool(1 << 20)))
     accumulator.close()
-    whole = Rectangle(dimensions=PixelSize(x=SIZE, y=SIZE))
-    RoiStatistics([whole], [], spec).rows(block, 0)
-    RoiProfiles([whole], [Direction.HORIZONTAL], spec).rows(block, 0)
+
+
+def _statistics(spec: FrameSpec, block: Block) -> None:
+    RoiStatistics([WHOLE], [], spec).rows(block, 0)
+
+
+def _profiles(spec: FrameSpec, block: Block) -> None:
+    RoiProfiles([WHOLE], [Direction.HORIZONTAL], spec).rows(block, 0)
+
+
+def _protection(spec: FrameSpec, block: Block) -> None:
     CountRateProtection(1.0, 1, [], False, spec).check(block)
 
 
-def _nodes() -> list[Node]:
-    image, mask = np.ones((SIZE, SIZE)), np.ones((SIZE, SIZE), np.bool_)
-    return [
-        Binning(2, 2),
-        Correction(mask=mask),
-        Correction(background=image),
-        Correction(background=image, flatfield=image),
-    ]
+KINDS: dict[str, Callable[[FrameSpec, Block], None]] = {
+    "statistics": _statistics,
+    "profiles": _profiles,
+    "correction": _correction,
+    "accumulation": _accumulation,
+    "protection": _protection,
+    "binning": _binning,
+}

@@ -9,6 +9,7 @@ from lima2_tango.core.errors import ProcessingError
 from lima2_tango.core.frame import Block
 from lima2_tango.core.params import Int, Params
 from lima2_tango.processing.pipeline import Pipeline, Setup
+from lima2_tango.processing.plugin import PipelinePlugin
 
 
 class FailingParams(Params):
@@ -24,9 +25,6 @@ class FailingParams(Params):
 
 class Failing(Pipeline[FailingParams]):
     """Counts frames and forgets them, up to the one it has to fail on."""
-
-    class_name = "LimaProcessingFailing"
-    params_cls = FailingParams
 
     def __init__(self, params: FailingParams, setup: Setup) -> None:
         super().__init__(params, setup)
@@ -67,4 +65,9 @@ class Failing(Pipeline[FailingParams]):
         self.on_failure()
 
 
-PLUGIN = Failing
+PLUGIN = PipelinePlugin(
+    class_name="LimaProcessingFailing",
+    doc="Fails where it is told to: for tests of everything around it.",
+    params=FailingParams,
+    build=Failing,
+)

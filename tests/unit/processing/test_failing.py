@@ -19,7 +19,7 @@ def test_default_runs_clean(rig):
     assert not pipeline.fails_activation
     rig.run(pipeline, range(20))
     assert pipeline.counters.read() == {"nb_frames_source": 20}
-    assert (rig.sinks, dict(pipeline.frame_commands), pipeline.row_commands) == ([], {}, ())
+    assert (rig.sinks, pipeline.histories, pipeline.rows) == ([], {}, {})
 
 
 def test_prepare_fails_on_request(rig):

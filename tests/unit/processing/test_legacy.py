@@ -11,7 +11,8 @@ import pytest
 from lima2_tango.core.acquisition import XY, Acq, AcquisitionParams, BinningFactors, Flip, Image, Roi
 from lima2_tango.core.errors import MemoryBudgetError, NotAvailableError, ParamError, ProcessingError, SavingError
 from lima2_tango.core.frame import FrameSpec, PixelType
-from lima2_tango.processing.pipelines.legacy import Legacy, LegacyParams
+from lima2_tango.processing.legacy import Legacy
+from lima2_tango.processing.pipelines.legacy import PLUGIN, LegacyParams
 from lima2_tango.processing.rows import FRAME_IDX, ROI
 from lima2_tango.testing.pipelines import SPEC, Rig, image
 
@@ -78,8 +79,8 @@ class TestUnchangedFrames:
         assert rig.sink.index == list(range(10))
         np.testing.assert_array_equal(rig.sink.frames, images(range(10), spec))
         assert pipeline.infos == {"input_frame_info": spec, "processed_frame_info": spec}
-        for command in ("getFrame", "getInputFrame"):
-            with pipeline.history(command).frame(7) as (number, data):
+        for label in ("input", "processed"):
+            with pipeline.history(label).frame(7) as (number, data):
                 assert number == 7
                 np.testing.assert_array_equal(data, image(spec, 7))
 
@@ -125,7 +126,7 @@ class TestUnchangedFrames:
         pipeline, rig = build(frame_idx_enabled=True, **REGIONS)
         feeder = threading.Thread(target=rig.run, args=(pipeline, range(400)))
         feeder.start()
-        taken = dict.fromkeys(pipeline.row_commands, 0)
+        taken = dict.fromkeys(PLUGIN.row_commands, 0)
         sizes = {"popRoiStatistics": 2 * 32, "popRoiProfiles": 7 * 32, "popFrameIdx": 8}
         alive = True
         while alive:
@@ -153,9 +154,9 @@ class TestUnchangedFrames:
         buffers = {"nb_frames_buffer": 4, "nb_input_frames_buffer": 4}
         pipeline, rig = build(buffers=buffers)
         rig.run(pipeline, range(20))
-        with pytest.raises(NotAvailableError, match="frame 3 is not held"), pipeline.history("getFrame").frame(3):
+        with pytest.raises(NotAvailableError, match="frame 3 is not held"), pipeline.history("processed").frame(3):
             pytest.fail("this frame was evicted")
-        with pipeline.history("getFrame").frame(-1) as (number, _):
+        with pipeline.history("processed").frame(-1) as (number, _):
             assert number == 19
 
     def test_small_memory_slows_the_run_and_loses_nothing(self, build, rigs, tmp_path):
@@ -181,7 +182,7 @@ class TestUnchangedFrames:
         for first in (0, 100, 200):
             pipeline, _ = build(rig, **NO_FILES)
             rig.run(pipeline, range(first, first + 40))
-            with pipeline.history("getFrame").frame(-1) as (number, _):
+            with pipeline.history("processed").frame(-1) as (number, _):
                 assert number == first + 39
 
 
@@ -199,7 +200,7 @@ class TestImageOperations:
         np.testing.assert_array_equal(rig.sink.frames, binned[..., 1:3, 1:6])
         assert pipeline.infos["input_frame_info"] == SPEC
         assert pipeline.infos["processed_frame_info"] == FrameSpec(1, 2, 5, np.dtype("u4"))
-        with pipeline.history("getInputFrame").frame(4) as (_, data):
+        with pipeline.history("input").frame(4) as (_, data):
             np.testing.assert_array_equal(data, image(SPEC, 4))
 
     def test_region_outside_of_the_image_is_refused(self, build, rigs):

@@ -124,9 +124,10 @@ def test_a_receiver_that_is_not_started_is_named(monkeypatch):
 
 def test_a_control_that_is_not_started_is_named(monkeypatch):
     monkeypatch.setattr(agreement, "START_TIMEOUT", 0.1)
-    with job(1) as j, pytest.raises(AgreementError, match="control was not started"):
+    with job(1) as j:
         j.participants[0].prepared(RUN)
-        j.participants[0].agree(RUN)
+        with pytest.raises(AgreementError, match="control was not started"):
+            j.participants[0].agree(RUN)
 
 
 def test_without_a_control_the_first_receiver_coordinates():

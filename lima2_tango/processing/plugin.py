@@ -1,0 +1,28 @@
+"""What a pipeline's file declares: everything that clients see, and how to build it, without its heavy libraries."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lima2_tango.core.params import Params
+
+from .pipeline import Pipeline, Setup
+
+
+@dataclass(frozen=True, slots=True)
+class PipelinePlugin:
+    """What a file in `pipelines/` exports as `PLUGIN`."""
+
+    class_name: str
+    """Tango class, as the clients know it."""
+    doc: str
+    """What it does, in one line."""
+    params: type[Params]
+    build: Callable[[Any, Setup], Pipeline[Any]]
+    """Make the pipeline of one run; imports what it needs (numba alone takes half a second) only then."""
+    frame_commands: Mapping[str, str] = field(default_factory=dict)
+    """Getter command -> label of the stream it reads."""
+    row_commands: tuple[str, ...] = ()
+    """Pop commands."""
+    info_attributes: tuple[str, ...] = ()
+    """Attributes with a frame info; keys of the pipeline's `infos`."""
