@@ -2,12 +2,15 @@
 
 import os
 import subprocess
+from contextlib import contextmanager
 
 import pytest
 
 from lima2_tango.core.storage import SavingParams
 from lima2_tango.saving.writer import SeriesWriter
 from lima2_tango.testing.sinks import METADATA, SPEC
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -40,3 +43,20 @@ def mount(tmp_path):
     yield mount_one
     for folder in mounted:
         subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def unprivileged():
+    """A context in which even root's tests have no more rights than anybody."""
+
+    @contextmanager
+    def as_nobody():
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+
+    return as_nobody

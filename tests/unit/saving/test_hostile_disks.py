@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,10 +63,11 @@ def test_read_only_file_system_is_refused_to_root_too(open_series, mount):
     assert "read-only" in refused(open_series, base_path=str(folder))[1]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not stop root")
-def test_folder_without_permission_is_refused(open_series, tmp_path):
-    tmp_path.chmod(0o500)
-    assert "may not write" in refused(open_series)[1]
+def test_folder_without_permission_is_refused(open_series, unprivileged):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        with unprivileged():
+            assert "may not write" in refused(open_series, base_path=folder)[1]
 
 
 def test_nearly_full_disk_is_refused_with_both_numbers(open_series, mount):
