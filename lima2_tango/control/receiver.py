@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 PREPARE_TIMEOUT = 60.0
 """A Prepare that another one keeps waiting for longer is refused [s]."""
+CAMERA_TIMEOUT = 10.0
+"""A run that was reset takes no longer than this to end [s]."""
 
 
 class ProcessingChoice(Params):
@@ -108,6 +110,7 @@ class Receiver:
         if not self._preparing.acquire(timeout=PREPARE_TIMEOUT):
             raise StateError(f"another Prepare has been busy for {PREPARE_TIMEOUT:.0f} s; reset this receiver")
         try:
+            self._wait_for_camera()
             self._abandon_prepared()
             for built in self._built.values():
                 built.pipeline.erase()
@@ -117,6 +120,13 @@ class Receiver:
             raise
         finally:
             self._preparing.release()
+
+    def _wait_for_camera(self) -> None:
+        """A run that was reset may still be on its way to its end."""
+        if self._current is not None and not self._current.acquired.wait(CAMERA_TIMEOUT):
+            raise StateError(
+                f"the last run has not let go of the camera {CAMERA_TIMEOUT:.0f} s after its reset: restart this server"
+            )
 
     def prepare(self, uuid: str) -> Run:
         """Adopt what this thread's `build` made as the run `uuid`; the receiver is PREPARED then."""
@@ -174,9 +184,9 @@ class Receiver:
 
     def close(self, timeout: float) -> None:
         """The process goes down: end the run, close its files, `timeout` seconds at most."""
-        self.stop()
+        self._drop_prepared()
         for run in self.runs.values():
-            run.join(timeout)
+            run.end_now(timeout)
         self._camera.close()
         if self._workers is not None:
             self._workers.close()

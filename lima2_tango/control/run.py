@@ -52,6 +52,9 @@ class Run:
         """Frames taken from the camera."""
         self.last_error: Exception | None = None
         """What went wrong in processing."""
+        self.acquired = Event()
+        """Set while the camera is free: before the start, and once the last frame is taken."""
+        self.acquired.set()
         self.finished = Event()
         self.on_finished: list[Callable[[], None]] = []
         """Called once, after the last row can be popped and all counts are final."""
@@ -62,6 +65,7 @@ class Run:
 
     def start(self, rank: int, participant: Participant, ended: Ended) -> None:
         self._rank, self._participant, self._ended = rank, participant, ended
+        self.acquired.clear()
         self._thread = Thread(target=self._main, name=f"lima2-run-{self.uuid[:8]}")
         self._thread.start()
 
@@ -70,6 +74,14 @@ class Run:
         self._rank = 0
         self._thread = Thread(target=self._finish, args=(time.monotonic(), None), name=f"lima2-run-{self.uuid[:8]}")
         self._thread.start()
+
+    def end_now(self, timeout: float) -> None:
+        """The process goes down: close the files with what they have, `timeout` seconds at most."""
+        if not self.acquired.is_set():
+            self._participant.cut_here()
+        if not self.join(timeout / 2):
+            self.pipeline.abort(Lima2Error("the server was ended during the run"))
+            self.join(timeout / 2)
 
     def join(self, timeout: float) -> bool:
         """Wait for the last word, `timeout` seconds at most; False when it is not said yet."""
@@ -89,6 +101,7 @@ class Run:
             log.error("acquisition %s failed: %s", self.uuid, error)  # noqa: TRY400 - the state tells, this only dates it
         _sleep_until(begin + LEAST_RUN)
         self._participant.done(self.uuid, self.nb_frames, _told(failure or processing_failure, self._rank))
+        self.acquired.set()
         self._ended(self, failure)
         if failure is None or not self.pipeline.fails_activation:
             self._finish(begin, processing_failure)

@@ -78,7 +78,8 @@ class Coordinator:
         self._channel, self._roster = channel, roster
         self._lock = RLock()
         self._run: _Run | None = None
-        self._early: list[tuple[int, Message]] = []
+        self._early: dict[int, Message] = {}
+        """By MPI rank: those that armed before the control was started."""
         channel.subscribe(self._handle, self._tick)
 
     @property
@@ -91,15 +92,15 @@ class Coordinator:
         """A new run is prepared: counts begin at zero."""
         with self._lock:
             self._run = None
-            self._early = []
+            self._early = {}
 
     def start(self, uuid: str, on_over: Callable[[list[str]], None]) -> None:
         """Call the roll for this run; `on_over` gets the errors of its receivers when the last one is done."""
         with self._lock:
             self._run = _Run(uuid, on_over, time.monotonic() + START_TIMEOUT)
             self._channel.active = True
-            early, self._early = self._early, []
-            for source, message in early:
+            early, self._early = self._early, {}
+            for source, message in early.items():
                 self._handle(source, message)
             if not self._roster.receivers():
                 self._run.phase = Phase.RUNNING  # a control alone runs until it is stopped or closed
@@ -139,7 +140,7 @@ class Coordinator:
         with self._lock:
             run = self._run
             if isinstance(message, Armed) and (run is None or run.uuid != message.run):
-                self._early.append((source, message))
+                self._early[source] = message
                 return
             if run is None or message.run != run.uuid:
                 return
@@ -277,6 +278,11 @@ class Participant:
             for tell in self._pending:
                 tell(series)
             self._pending = []
+
+    def cut_here(self) -> None:
+        """This process goes down: end the series at the last delivered frame, without asking the others."""
+        with self._changed:
+            self._tell(lambda series: series.cut(series.hold()))
 
     def request_stop(self, uuid: str) -> None:
         """Ask for the end of the run, on all receivers at one common frame."""

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from lima2_tango.cameras._edges import TriggerPort
 from lima2_tango.cameras._images import Generator, fill
 from lima2_tango.cameras._pixels import store
-from lima2_tango.cameras.base import BLOCK_BYTES
 from lima2_tango.cameras.simulator import PLUGIN
 from lima2_tango.core.errors import DetectorError, MemoryBudgetError, ParamError, StateError
-from lima2_tango.core.frame import EndOfSeries, PixelType
+from lima2_tango.core.frame import BLOCK_BYTES, EndOfSeries, PixelType
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import Series
 from lima2_tango.testing.camera_rig import Rig
