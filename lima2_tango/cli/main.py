@@ -1,0 +1,138 @@
+"""`lima2`: what people type."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from lima2_tango.control.receiver import pipelines
+from lima2_tango.core.errors import Lima2Error, ParamError
+from lima2_tango.core.params import Params
+from lima2_tango.core.plugins import available, load
+
+from .process import LaunchError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+class Commands(TyperGroup):
+    """Commands whose expected failures are one sentence on stderr and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Lima2Error as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Acquisition backend for X-ray detectors: Lima2's design in Python, over Tango and MPI.",
+)
+
+
+@app.command(epilog="Example: lima2 demo --frames 50 --folder /tmp/lima2_demo")
+def demo(
+    frames: Annotated[int, typer.Option(min=2, help="Frames to acquire, of 36 MB each.")] = 200,
+    folder: Annotated[Path, typer.Option(help="Where files, picture and logs go.")] = Path("lima2_demo"),
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the files that were replayed, too.")] = False,
+) -> None:
+    """Run a whole system on this computer and prove that it loses nothing.
+
+    A Tango database, an MPI job of one control and two receivers, and the conductor replay frames of an EIGER2 16M,
+    compute statistics of regions of interest, compress and save. Then every frame and every statistic is compared
+    with what it must be. Nothing is left running.
+    """
+    try:
+        from .demo.run import Demo, progress_bars  # what it needs is an extra
+    except ModuleNotFoundError as error:
+        raise LaunchError(f"the demo needs {error.name}: pip install 'lima2_tango[mpich,demo]'") from error
+    signal.signal(signal.SIGTERM, _end)
+    console = Console(stderr=True)
+    with progress_bars() as progress:
+        report = Demo(frames, folder, keep, progress).run()
+    Console().print(report.table())
+    console.print("Nothing is left running.")
+
+
+@app.command(epilog="Example: lima2 cameras --json")
+def cameras(as_json: AsJson = False) -> None:
+    """List the cameras: what a configuration can name, and their Tango classes."""
+    rows = []
+    for file in available("cameras"):
+        name = load("cameras", file).name
+        rows.append({"name": name, "control": f"Lima{name}Control", "receiver": f"Lima{name}Receiver"})
+    _print_rows(rows, as_json)
+
+
+@app.command(name="pipelines", epilog="Example: lima2 pipelines")
+def list_pipelines(as_json: AsJson = False) -> None:
+    """List the processing pipelines: what `class_name` can be."""
+    _print_rows([{"class_name": name, "what": plugin.doc} for name, plugin in pipelines().items()], as_json)
+
+
+@app.command(epilog="Example: lima2 params Simulator Legacy > prepare.json")
+def params(
+    camera: Annotated[str, typer.Argument(help="A camera, as `lima2 cameras` lists it.")],
+    pipeline: Annotated[str | None, typer.Argument(help="A pipeline, with or without LimaProcessing.")] = None,
+) -> None:
+    """Print the default parameters as JSON, in the shape that the conductor's prepare takes."""
+    acquisition = _as_json(_camera_params(camera))
+    body = {"control": acquisition, "receiver": acquisition}
+    if pipeline is not None:
+        name, declared = _pipeline_params(pipeline)
+        body["processing"] = {"class_name": name, **_as_json(declared)}
+    typer.echo(json.dumps(body, indent=2))
+
+
+@app.command(epilog="Example: lima2 schema Legacy")
+def schema(name: Annotated[str, typer.Argument(help="A camera or a pipeline.")]) -> None:
+    """Print the JSON schema of a camera's acquisition parameters or of a pipeline's processing parameters."""
+    is_camera = name.lower() in available("cameras")
+    declared = _camera_params(name) if is_camera else _pipeline_params(name)[1]
+    typer.echo(json.dumps(json.loads(declared.schema_text()), indent=2))
+
+
+def _camera_params(name: str) -> type[Params]:
+    declared: type[Params] = load("cameras", name.lower()).params
+    return declared
+
+
+def _pipeline_params(name: str) -> tuple[str, type[Params]]:
+    """Tango class and parameters of a pipeline by its class or by the end of it, in any case."""
+    for class_name, pipeline in (known := pipelines()).items():
+        if name.lower() in {class_name.lower(), class_name.lower().removeprefix("limaprocessing")}:
+            return class_name, pipeline.params
+    have = ", ".join([*available("cameras"), *known])
+    raise ParamError("name", name, f"there is no such camera or pipeline; have: {have}")
+
+
+def _as_json(declared: type[Params]) -> dict[str, Any]:
+    values: dict[str, Any] = declared().model_dump(mode="json")
+    return values
+
+
+def _print_rows(rows: list[dict[str, str]], as_json: bool) -> None:
+    """Rows with equal keys, as a table or as JSON."""
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """SIGTERM unwinds, so that everything started is stopped."""
+    sys.exit(128 + number)

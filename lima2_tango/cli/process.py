@@ -1,0 +1,126 @@
+"""Child processes that cannot outlive us: a session of their own, output to a file, and an end with a bound."""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import psutil
+
+from lima2_tango.core.errors import Lima2Error
+
+from .guard import Guard, still_there
+
+STOP_TIMEOUT = 5.0
+"""From SIGTERM to SIGKILL [s]."""
+DESCENDANTS_TIMEOUT = 0.5
+"""How long descendants may outlive a process that ended [s]."""
+KILL_TIMEOUT = 5.0
+"""How long a killed process may take to go [s]."""
+LOG_TAIL = 15
+"""Lines of a log that an error shows."""
+
+
+class LaunchError(Lima2Error):
+    """A process did not do its part; the message shows the end of the log that explains it."""
+
+
+class Child:
+    """A program of ours, with its descendants, which MPI puts into groups of their own."""
+
+    _alive: ClassVar[set["Child"]] = set()
+    _guard: ClassVar[Guard] = Guard()
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._alive.add(self)
+        self._guard.watch(self.popen.pid)
+
+    def check(self) -> None:
+        """Raises LaunchError where the process has ended."""
+        if (code := self.popen.poll()) is not None:
+            raise LaunchError(f"{self.name} ended with exit code {code}{tail(self.log)}", log=str(self.log))
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL for what is left after `STOP_TIMEOUT`; safe twice."""
+        descendants = self._descendants()
+        self.popen.terminate()
+        try:
+            self.popen.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+        self._end(still_there(descendants, DESCENDANTS_TIMEOUT))
+
+    def kill(self) -> None:
+        """SIGKILL for the process and all its descendants; safe twice."""
+        descendants = self._descendants()
+        self.popen.kill()
+        self._end(descendants)
+
+    def _descendants(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self.popen.pid).children(recursive=True) if self.popen.poll() is None else []
+        except psutil.NoSuchProcess:
+            return []
+
+    def _end(self, processes: Sequence[psutil.Process]) -> None:
+        for process in processes:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        still_there(processes, KILL_TIMEOUT)
+        self.popen.wait(KILL_TIMEOUT)
+        self._alive.discard(self)
+
+    @classmethod
+    def stop_all(cls) -> None:
+        """End what is still there when the interpreter exits."""
+        for child in list(cls._alive):
+            child.stop()
+        cls._guard.dismiss()
+
+
+atexit.register(Child.stop_all)
+
+
+def tail(log: Path, lines: int = LOG_TAIL) -> str:
+    """`; the end of its log FILE:` and the last lines, for an error message."""
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return f"; the end of its log {log}:\n" + "\n".join(text[-lines:])
+
+
+def free_port(host: str) -> int:
+    """A TCP port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def program(name: str) -> str:
+    """Path of a program of this Python environment."""
+    path = Path(sys.prefix) / "bin" / name
+    if not path.exists():
+        raise LaunchError(f"there is no program {path}; install the package that brings it")
+    return str(path)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Ours, with this Python environment's programs first and one OpenMP thread, as our own threads own the cores."""
+    path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **extra}

@@ -1,0 +1,36 @@
+"""How long devices take to answer: `python -m lima2_tango.client.latency HOST:PORT SECONDS DEVICE...`
+
+A process of its own, as every client is: what it measures is not disturbed by the one that measures.
+"""
+
+import json
+import sys
+import time
+
+import tango
+
+INTERVAL = 0.05
+"""Clients poll this often [s]."""
+
+
+def poll(tango_host: str, seconds: float, names: list[str]) -> list[float]:
+    """Times of reads of `acq_state` [s], of each device every 50 ms; raises DevFailed where one does not answer."""
+    devices = [tango.DeviceProxy(f"tango://{tango_host}/{name}") for name in names]
+    end, taken = time.monotonic() + seconds, []
+    while (begin := time.monotonic()) < end:
+        for device in devices:
+            asked = time.monotonic()
+            device.read_attribute("acq_state")
+            taken.append(time.monotonic() - asked)
+        time.sleep(max(0.0, begin + INTERVAL - time.monotonic()))
+    return taken
+
+
+def main() -> None:
+    """Print the times as JSON."""
+    _, tango_host, seconds, *names = sys.argv
+    json.dump(poll(tango_host, float(seconds), names), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Configurations of whole systems."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lima2_tango.cli.config import DatabaseKind, SystemConfig, load_config
+from lima2_tango.cli.database import SERVERS
+from lima2_tango.cli.demo.run import SYSTEM
+from lima2_tango.cli.system import System
+from lima2_tango.core.errors import ParamError
+
+CONFIG = Path(__file__).parents[2] / "config"
+EXAMPLES = sorted(CONFIG.glob("*.yaml"))
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """Writes config/simulator.yaml with changes at dotted paths, and returns the file."""
+
+    def write(**changes):
+        content = yaml.safe_load((CONFIG / "simulator.yaml").read_text())
+        for path, value in changes.items():
+            *parents, last = path.split("__")
+            target = content
+            for parent in parents:
+                target = target[int(parent) if parent.isdigit() else parent]
+            target[last] = value
+        file = tmp_path / "system.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return file
+
+    return write
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_valid_and_its_devices_have_classes(path):
+    config = load_config(path)
+    entries = list(config.entries())
+    assert [entry.name for entry in entries] == config.devices
+    assert entries[0].device_class == f"Lima{config.camera}Control"
+    assert {entry.device_class for entry in entries[1:]} == {f"Lima{config.camera}Receiver"}
+    assert entries[0].properties["receiver_topology"] == [config.conductor.topology]
+
+
+def test_there_are_examples():
+    assert {"simulator.yaml", "reader.yaml", "single.yaml"} <= {path.name for path in EXAMPLES}
+
+
+def test_the_demo_runs_the_reader_example():
+    assert load_config(CONFIG / "reader.yaml") == SYSTEM
+
+
+def test_the_default_is_a_valid_single_computer_system(tmp_path):
+    file = tmp_path / "empty.yaml"
+    file.write_text("{}")
+    assert load_config(file) == SystemConfig()
+    assert len(SystemConfig().instances) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"camra": "Simulator"}, "$.camra"),
+        ({"control__devise": "a/b/c"}, "$.control.devise"),
+        ({"receivers__1__host": "far"}, "$.receivers[1].host"),
+        ({"database__kind": "mysql"}, "$.database.kind"),
+        ({"database__port": 70000}, "$.database.port"),
+        ({"control__device": "no-slashes"}, "$.control.device"),
+        ({"receivers": []}, "$.receivers"),
+        ({"conductor__topology": "single"}, "$.conductor.topology"),
+        ({"receivers__1__device": "id00/limareceiver/simulator1"}, "$.receivers"),
+        ({"database__kind": "external"}, "$.database.port"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_path(changed, changes, path):
+    with pytest.raises(ParamError) as caught:
+        load_config(changed(**changes))
+    assert caught.value.path == path
+
+
+def test_an_unknown_camera_is_refused_with_the_known_ones(changed, tmp_path):
+    config = load_config(changed(camera="Polaroid"))
+    with pytest.raises(ParamError, match=r"polaroid.*simulator"):
+        System(config, tmp_path)
+
+
+@pytest.mark.parametrize(("text", "reason"), [("a: [", "not YAML"), (None, "cannot be read")])
+def test_a_file_that_is_no_configuration_is_named(tmp_path, text, reason):
+    file = tmp_path / "system.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ParamError, match=rf"system\.yaml.*{reason}"):
+        load_config(file)
+
+
+def test_instances_are_the_ranks_in_order():
+    config = load_config(CONFIG / "simulator.yaml")
+    assert config.instances == ["simulator_ctl", "simulator_rcv1", "simulator_rcv2"]
+    assert load_config(CONFIG / "single.yaml").instances == ["simulator"]
+
+
+def test_data_roots_and_own_properties_reach_every_device(changed):
+    config = load_config(changed(data_roots=["/data"], receivers__0__properties={"memory_budget": ["512"]}))
+    entries = list(config.entries())
+    assert all(entry.properties["data_roots"] == ["/data"] for entry in entries)
+    assert [entry.properties.get("memory_budget") for entry in entries] == [None, ["512"], None]
+
+
+def test_a_nosql_database_learns_devices_from_a_file_an_instance(tmp_path):
+    config = load_config(CONFIG / "simulator.yaml")
+    command = SERVERS[DatabaseKind.NOSQL](config.database, tmp_path, list(config.entries())).command()
+    written = yaml.safe_load((tmp_path / "nosql" / "simulator_ctl.yaml").read_text())
+    assert written == {
+        "personal_name": "simulator_ctl",
+        "server": "lima2_tango",
+        "device": [
+            {
+                "class": "LimaSimulatorControl",
+                "tango_name": "id00/limacontrol/simulator",
+                "properties": {"receiver_topology": "round_robin"},
+            }
+        ],
+    }
+    assert {path.stem for path in (tmp_path / "nosql").iterdir()} == set(config.instances)
+    assert command[-1] == "2"
+
+
+@pytest.mark.parametrize("kind", DatabaseKind)
+def test_what_we_start_listens_on_loopback_only(tmp_path, kind):
+    config = load_config(CONFIG / "simulator.yaml")
+    server = SERVERS[kind](config.database, tmp_path, [])
+    command = server.command()
+    assert server.tango_host.startswith("localhost:")
+    assert command is None or command[command.index("--host") + 1] == "127.0.0.1"
