@@ -65,6 +65,28 @@ def demo(
     console.print("Nothing is left running.")
 
 
+@app.command(epilog="Example: lima2 bench P11 --short --json bench.json")
+def bench(
+    rows: Annotated[list[str] | None, typer.Argument(help="Rows to measure; all where none is named.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    short: Annotated[bool, typer.Option("--short", help="Seconds instead of minutes, for a quick look.")] = False,
+) -> None:
+    """Measure what users wait for, each figure against its reference in the same run."""
+    try:
+        from .bench.rows import measure  # what it needs is an extra
+    except ModuleNotFoundError as error:
+        raise LaunchError(f"the benchmark needs {error.name}: pip install 'lima2_tango[mpich,demo]'") from error
+    signal.signal(signal.SIGTERM, _end)
+    from .bench.row import document, table
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        measured = measure(rows or [], short, lambda text: status.update(text))
+    Console().print(table(measured))
+    if json_file is not None:
+        json_file.write_text(json.dumps(document(measured), indent=2), encoding="utf-8")
+
+
 @app.command(epilog="Example: lima2 cameras --json")
 def cameras(as_json: AsJson = False) -> None:
     """List the cameras: what a configuration can name, and their Tango classes."""

@@ -17,8 +17,8 @@ from .guard import Guard, still_there
 
 STOP_TIMEOUT = 5.0
 """From SIGTERM to SIGKILL [s]."""
-DESCENDANTS_TIMEOUT = 0.5
-"""How long descendants may outlive a process that ended [s]."""
+LAUNCHER_TIMEOUT = 0.2
+"""How long a launcher may outlive the ranks that it started [s]."""
 KILL_TIMEOUT = 5.0
 """How long a killed process may take to go [s]."""
 LOG_TAIL = 15
@@ -60,11 +60,13 @@ class Child:
         """SIGTERM, and SIGKILL for what is left after `STOP_TIMEOUT`; safe twice."""
         descendants = self._descendants()
         self.popen.terminate()
+        left = still_there(descendants, STOP_TIMEOUT)
         try:
-            self.popen.wait(STOP_TIMEOUT)
+            # A launcher whose ranks are gone has nothing more to do, though MPICH's takes two seconds to see it.
+            self.popen.wait(LAUNCHER_TIMEOUT if descendants else STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.popen.kill()
-        self._end(still_there(descendants, DESCENDANTS_TIMEOUT))
+        self._end(left)
 
     def kill(self) -> None:
         """SIGKILL for the process and all its descendants; safe twice."""

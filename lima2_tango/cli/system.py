@@ -1,6 +1,7 @@
 """A whole Lima2 system on this machine: Tango database, one MPI job of device servers, conductor."""
 
 import http.client
+import ipaddress
 import subprocess
 import sys
 import time
@@ -23,8 +24,8 @@ CONDUCTOR_TIMEOUT_S = 30
 class System:
     """A whole Lima2 system on this machine, from database to conductor; a context manager that leaves nothing running.
 
-    `folder` takes the database's file and the logs. Processes listen on `config.listen` only, except that MPI's own
-    launcher opens a port for its ranks on every address.
+    `folder` takes the database's file and the logs. Processes listen on `config.listen` only; but Open MPI, and MPICH
+    where that is not this machine alone, also open ports for their own traffic.
     """
 
     def __init__(self, config: SystemConfig, folder: Path, log_level: str = "info") -> None:
@@ -150,10 +151,22 @@ class System:
         ranks = [self._rank_command(instance) for instance in self.config.instances]
         if len(ranks) == 1:
             return ranks[0]
-        command = [program("mpiexec")]
+        command = [self._launcher()]
         for position, rank in enumerate(ranks):
             command += [":"] * (position > 0) + ["-n", "1", *rank]
         return command
+
+    def _launcher(self) -> str:
+        """On one machine MPICH's forking launcher: its other one opens a port to the network."""
+        forking = Path(sys.prefix) / "bin" / "mpiexec.gforker"
+        return str(forking) if self._on_loopback and forking.exists() else program("mpiexec")
+
+    @property
+    def _on_loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.config.listen).is_loopback
+        except ValueError:  # a name
+            return self.config.listen == "localhost"
 
     def _rank_command(self, instance: str) -> list[str]:
         logs = ["--log-level", self._log_level, "--log-file-path", str(self.folder / "logs")]
@@ -166,7 +179,8 @@ class System:
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
             "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         }
-        return environment(TANGO_HOST=self.tango_host, **open_mpi, **extra)
+        shared_memory = {"UCX_TLS": "posix,sysv,self"} if self._on_loopback else {}
+        return environment(TANGO_HOST=self.tango_host, **open_mpi, **shared_memory, **extra)
 
     @staticmethod
     def _running(child: Child | None, name: str) -> Child:

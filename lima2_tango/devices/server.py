@@ -15,6 +15,7 @@ from lima2_tango import __version__
 from lima2_tango.cameras.base import Plugin
 from lima2_tango.transport.channel import CHANNEL_THREAD, Channel, World, WorldOfOne
 from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi
+from lima2_tango.transport.segments import remove_dead_segments
 
 from . import database
 from .base import LOG_LEVELS, AcquisitionDevice
@@ -69,6 +70,9 @@ def _serve(instance: str, tango_options: list[str]) -> int:
         raises=True,
     )
     _end_soon()
+    # A launcher that sees another rank end may send more signals: they must not break the closing of files.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     process.close()
     return 0
 
@@ -104,6 +108,9 @@ def _join_job() -> tuple[World, bool]:
         log.critical("started by mpiexec, but MPI cannot be used (%s): pip install 'lima2_tango[mpich]'", error)
         raise SystemExit(1) from error
     log.info("MPI rank %d of %d, %s", world.rank, world.size, world.library)
+    if world.rank == 0:
+        for name in remove_dead_segments():
+            log.warning("removed the shared memory %s, which a killed job had left", name)
     return world, False
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin  # noqa: F401 - to read what the writer compressed
 import numpy as np
 import psutil
 from lima2.client.services import AcquisitionSuccess, ConductorServices, init
