@@ -32,8 +32,9 @@ class DatabaseServer(ABC):
     def start(self) -> None:
         """Return once it answers and knows the devices."""
         if (command := self.command()) is not None:
-            file = str(self._folder / "tango_database.sqlite")
-            self._child = Child("the Tango database", command, environment(PYTANGO_DATABASE_NAME=file), self.log)
+            surroundings = environment(PYTANGO_DATABASE_NAME=str(self._folder / "tango_database.sqlite"))
+            surroundings.pop("TANGO_HOST", None)  # a database that is told to ask itself waits for ever
+            self._child = Child("the Tango database", command, surroundings, self.log)
         wait_for_database(self.tango_host, START_TIMEOUT, self.check)
         self.define()
 

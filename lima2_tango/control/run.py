@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from threading import Event, Thread
 from typing import Any
 
@@ -98,7 +99,8 @@ class Run:
             processing_failure = error.__cause__
         except Exception as error:  # noqa: BLE001 - boundary: the receiver's loop turns everything into FAULT
             failure = error
-            log.error("acquisition %s failed: %s", self.uuid, error)  # noqa: TRY400 - the state tells, this only dates it
+        if failure is not None:
+            log.error("acquisition %s failed: %s", self.uuid, failure)
         _sleep_until(begin + LEAST_RUN)
         self._participant.done(self.uuid, self.nb_frames, _told(failure or processing_failure, self._rank))
         self.acquired.set()
@@ -115,11 +117,12 @@ class Run:
         self.pipeline.on_failure = lambda: self._participant.request_stop(self.uuid)
         self.pipeline.activate(go.receivers)
         self._participant.attach(series)
-        for item in self._camera.blocks(series):
-            if isinstance(item, EndOfSeries):
-                self._check_nothing_lost(item)
-            else:
-                self._take(item)
+        with closing(self._camera.blocks(series)) as items:
+            for item in items:
+                if isinstance(item, EndOfSeries):
+                    self._check_nothing_lost(item)
+                else:
+                    self._take(item)
 
     def _take(self, block: Block) -> None:
         count = len(block)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from tango import DevFailed, Except
+from tango import DevError, DevFailed, ErrSeverity
 
 from lima2_tango.core.errors import Lima2Error
 
@@ -22,11 +22,20 @@ def as_dev_failed(origin: str) -> Generator[None]:
         raise
     except Lima2Error as error:
         log.warning("%s refused: %s", origin, error.what)
-        Except.throw_exception(REASON, error.payload(), origin)
+        raise _dev_failed(error, origin) from error
     except Exception as error:
         log.exception("%s failed", origin)
-        wrapped = Lima2Error(f"{type(error).__name__}: {error}")
-        Except.throw_exception(REASON, wrapped.payload(), origin)
+        raise _dev_failed(_wrapped(error), origin) from error
+
+
+def _dev_failed(error: Lima2Error, origin: str) -> DevFailed:
+    entry = DevError()
+    entry.reason, entry.desc, entry.origin, entry.severity = REASON, error.payload(), origin, ErrSeverity.ERR
+    return DevFailed(entry)
+
+
+def _wrapped(error: Exception) -> Lima2Error:
+    return error if isinstance(error, Lima2Error) else Lima2Error(f"{type(error).__name__}: {error}")
 
 
 def text_of(error: Exception | None) -> str:

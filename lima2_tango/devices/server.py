@@ -1,12 +1,14 @@
 """The device server `lima2_tango`: one process, one rank of the MPI job."""
 
 import argparse
+import faulthandler
 import logging
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TextIO
 
 import tango
 import tango.server
@@ -69,7 +71,8 @@ def _serve(instance: str, tango_options: list[str]) -> int:
         post_init_callback=lambda: _answering(process, received),
         raises=True,
     )
-    _end_soon()
+    # Not a Python thread: MPI's Finalize waits for the other ranks and keeps the interpreter while it does.
+    faulthandler.dump_traceback_later(EXIT_WATCHDOG, exit=True, file=_nowhere())
     # A launcher that sees another rank end may send more signals: they must not break the closing of files.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -84,10 +87,8 @@ def _answering(process: Process, received: list[Plugin]) -> None:
         threading.Thread(target=warm_up, args=[received], name="lima2-warm-up", daemon=True).start()
 
 
-def _end_soon() -> None:
-    watchdog = threading.Timer(EXIT_WATCHDOG, os._exit, (1,))
-    watchdog.daemon = True
-    watchdog.start()
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w")
 
 
 def _end_process_whose_channel_died(failed: threading.ExceptHookArgs) -> None:

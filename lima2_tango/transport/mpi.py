@@ -3,13 +3,13 @@
 import os
 from typing import Any
 
-_LAUNCHER_MARKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 _TAG = 2200
 
 
 def launched_by_mpi() -> bool:
     """True in a process that an `mpiexec` has started."""
-    return any(mark in os.environ for mark in _LAUNCHER_MARKS)
+    marks = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+    return any(mark in os.environ for mark in marks)
 
 
 class MpiWorld:
