@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lima2_tango.core.errors import DetectorError, ParamError
 from lima2_tango.core.frame import PixelType
+
+if TYPE_CHECKING:
+    from ._stored import StoredFrames
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 UNREADABLE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, AssertionError, EOFError)
@@ -72,6 +75,7 @@ class HdfFile(FrameFile):
         self._type = file_type
         self._dataset_path = dataset_path
         self._file: Any = None
+        self._stored: StoredFrames | None = None
         try:
             self._dataset = self._open()
             self._check()
@@ -80,18 +84,21 @@ class HdfFile(FrameFile):
             raise
 
     def close(self) -> None:
+        if self._stored is not None:
+            self._stored.close()
+            self._stored = None
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _read(self, first: int, step: int, out: NDArray[np.generic]) -> None:
+        from ._stored import stored_frames  # what decompresses takes long to import: not before a frame is read
+
         if self._file is None:
             self._dataset = self._open()
-        if self._dataset.ndim == 2:
-            self._dataset.read_direct(out[0, 0])
-            return
-        source = np.s_[first : first + (len(out) - 1) * step + 1 : step]
-        self._dataset.read_direct(out[:, 0] if self._dataset.ndim == 3 else out, source)
+        if self._stored is None:
+            self._stored = stored_frames(self._dataset, self.path, self.shape, self.dtype)
+        self._stored.read(first, step, out)
 
     def _open(self) -> Any:
         import h5py

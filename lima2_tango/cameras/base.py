@@ -5,7 +5,7 @@ The *control half* runs once, beside the control device: it knows the detector, 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -137,7 +137,7 @@ class ReceiverHalf(ABC, Generic[P]):
         """Check, allocate, and promise the frames' shape; `receivers` is how many are expected to take part."""
 
     @abstractmethod
-    def blocks(self, series: Series) -> Iterator[Block | EndOfSeries]:
+    def blocks(self, series: Series) -> Generator[Block | EndOfSeries]:
         """This receiver's frames in order of index, then the end. Not pulled, it waits or applies its loss policy."""
 
     def close(self) -> None:
@@ -160,7 +160,7 @@ class PacedReceiver(ReceiverHalf[P]):
     def begin(self, series: Series) -> None:
         """The run starts; the number of receivers that take part is known now (`series.topology.receivers`)."""
 
-    def blocks(self, series: Series) -> Iterator[Block | EndOfSeries]:
+    def blocks(self, series: Series) -> Generator[Block | EndOfSeries]:
         self.begin(series)
         local = 0
         while True:

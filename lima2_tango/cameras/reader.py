@@ -1,6 +1,6 @@
 """A detector that replays files, in real time: HDF5/NeXus, and what fabio reads."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Annotated
 
 import numpy as np
@@ -11,7 +11,7 @@ from lima2_tango.core.acquisition import AcquisitionParams
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import Block, EndOfSeries, FrameSpec
 from lima2_tango.core.params import Int
-from lima2_tango.core.pool import Pool
+from lima2_tango.core.pool import MIN_SLABS, Pool
 from lima2_tango.core.series import OnTrigger, Series
 
 from ._edges import TriggerInput
@@ -20,7 +20,9 @@ from ._ring import Order, Ring
 from .base import ControlHalf, DetectorInfo, PacedReceiver, Plugin, block_length
 
 BLOCKS_IN_FLIGHT = 16
-"""Blocks of file frames that memory is reserved for."""
+"""Blocks of file frames that `prepare` makes memory for at most; a run that needs more makes it on its way."""
+RESERVE = 256 << 20
+"""Memory for blocks that `prepare` makes at most, but never less than the pool's least: it costs seconds [byte]."""
 
 
 class Detector(FileSelection):
@@ -74,6 +76,7 @@ class ReaderReceiver(PacedReceiver[ReaderParams]):
 
     def prepare(self, params: ReaderParams, rank: int, receivers: int, pool: Pool) -> FrameSpec:
         self.close()
+        _warm()
         acq, self._det, self._pool = params.acq, params.det, pool
         at_most = 0 if self._det.loop else acq.nb_frames
         self._files = FrameFiles(self._det, at_most, keep=self._det.nb_prefetch_frames)
@@ -90,7 +93,7 @@ class ReaderReceiver(PacedReceiver[ReaderParams]):
     def begin(self, series: Series) -> None:
         self._arrange(Order.of(series.topology, series.rank, self._count, self._det.loop))
 
-    def blocks(self, series: Series) -> Iterator[Block | EndOfSeries]:
+    def blocks(self, series: Series) -> Generator[Block | EndOfSeries]:
         """As in the base; afterwards the files are closed, so that they can be written again."""
         try:
             yield from super().blocks(series)
@@ -123,7 +126,8 @@ class ReaderReceiver(PacedReceiver[ReaderParams]):
         if 0 < len(order.numbers()) <= self._det.nb_prefetch_frames:
             self._ring = Ring(order, spec, self.frames_per_block, self._pool, self._files.read)
         else:
-            self._pool.reserve(self.frames_per_block * spec.nbytes, BLOCKS_IN_FLIGHT)
+            block = self.frames_per_block * spec.nbytes
+            self._pool.reserve(block, max(MIN_SLABS, min(BLOCKS_IN_FLIGHT, RESERVE // block)))
 
     def _from_files(self, local: int, indices: NDArray[np.int64], times: NDArray[np.float64]) -> Block:
         assert self._files is not None
@@ -139,4 +143,11 @@ class ReaderReceiver(PacedReceiver[ReaderParams]):
         return Block(data, indices, local, times, lease)
 
 
-PLUGIN = Plugin(name="Reader", params=ReaderParams, control=ReaderControl, receiver=ReaderReceiver)
+def _warm() -> None:
+    """Load what decompresses; at once where that is done."""
+    from ._stored import warm
+
+    warm()
+
+
+PLUGIN = Plugin(name="Reader", params=ReaderParams, control=ReaderControl, receiver=ReaderReceiver, warm=_warm)

@@ -1,5 +1,7 @@
 """One server process: its rank in the job, the control or receiver in it, and the devices of its runs."""
 
+import os
+import signal
 import threading
 from collections.abc import Mapping
 
@@ -11,6 +13,7 @@ from lima2_tango.control.run import Run
 from lima2_tango.core.errors import StateError
 from lima2_tango.transport.agreement import Coordinator, Participant
 from lima2_tango.transport.channel import Channel
+from lima2_tango.transport.messages import Farewell, Message
 from lima2_tango.transport.roster import Roster
 
 from .control import ControlDevice
@@ -36,6 +39,7 @@ class Process:
         """uuid -> class and name of the processing device"""
         self._rank_property = -1
         self._lock = threading.Lock()
+        channel.subscribe(self._handle)
 
     def controller(self, device: ControlDevice) -> Controller:
         """The control behind a device, made at its first start."""
@@ -92,13 +96,21 @@ class Process:
         return f"MPI rank {world.rank} of {world.size}."
 
     def close(self) -> None:
-        """End the runs with their files closed, then leave the job."""
+        """End the runs with their files closed, then leave the job, which cannot go on without this rank."""
+        for rank in range(self.channel.world.size):
+            if rank != self.channel.rank:
+                self.channel.send(rank, Farewell(""))
         for receiver in self._receivers.values():
             receiver.close(CLOSE_TIMEOUT)
         for controller in self._controllers.values():
             controller.shut_down()
         if self.channel.close():
             self.channel.world.close()
+
+    @staticmethod
+    def _handle(source: int, message: Message) -> None:
+        if isinstance(message, Farewell):
+            os.kill(os.getpid(), signal.SIGTERM)
 
     @staticmethod
     def _refuse_second(present: Mapping[str, object], role: str, name: str) -> None:

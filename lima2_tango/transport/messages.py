@@ -32,6 +32,11 @@ class Hello(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Farewell(Message):
+    """This process ends, and with it the job: close your files and end too."""
+
+
+@dataclass(frozen=True, slots=True)
 class RollCall(Message):
     """Coordinator to every receiver: do you take part in this run?"""
 
