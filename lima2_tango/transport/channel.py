@@ -9,7 +9,7 @@ from typing import Protocol
 from .messages import Message, decode
 
 ACTIVE_SLEEP = 1e-3
-IDLE_SLEEP = 10e-3
+IDLE_SLEEP = 50e-3
 """MPI cannot wake a sleeper: probes are this far apart [s] while a run is on, and while none is."""
 CHANNEL_THREAD = "lima2-channel"
 TICK = 0.05
@@ -57,13 +57,22 @@ class Channel:
         self._outbox: deque[tuple[int, Message]] = deque()
         self._wake = threading.Event()
         self._closing = False
-        self.active = False
-        """Set while a run is on: messages are then looked for more often."""
+        self._active = False
         self._thread = threading.Thread(target=self._deliver, name=CHANNEL_THREAD)
 
     @property
     def rank(self) -> int:
         return self.world.rank
+
+    @property
+    def active(self) -> bool:
+        """True while a run is on: messages are then looked for more often."""
+        return self._active
+
+    @active.setter
+    def active(self, value: bool) -> None:
+        self._active = value
+        self._wake.set()
 
     def subscribe(self, handler: Handler, tick: Callable[[], None] | None = None) -> None:
         """Hand every message to `handler`, and call `tick` about every 50 ms; both by the channel's thread."""
