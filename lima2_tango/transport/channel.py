@@ -104,6 +104,7 @@ class Channel:
             if not moved:
                 self._wake.wait(self._pause())
                 self._wake.clear()
+        self._send_queued()
 
     def _pause(self) -> float:
         if self.world.size == 1:

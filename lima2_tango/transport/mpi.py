@@ -1,9 +1,12 @@
 """The only file that speaks MPI: bytes to and from the other ranks of the job, never blocking."""
 
 import os
+import time
 from typing import Any
 
 _TAG = 2200
+FLUSH = 0.2
+"""How long a rank that leaves waits for its last messages to be taken [s]."""
 
 
 def launched_by_mpi() -> bool:
@@ -34,7 +37,7 @@ class MpiWorld:
 
     def poll(self) -> tuple[int, bytes] | None:
         """The next message that has arrived, and who sent it; None when there is none."""
-        self._sending = [(request, data) for request, data in self._sending if not request.Test()]
+        self._forget_sent()
         status = self._mpi.Status()
         message = self._comm.Improbe(self._mpi.ANY_SOURCE, _TAG, status)
         if message is None:
@@ -44,8 +47,16 @@ class MpiWorld:
         return status.Get_source(), bytes(data)
 
     def close(self) -> None:
-        """Finalize; nothing may use MPI afterwards."""
+        """Let the last messages out, `FLUSH` seconds at most, and finalize; nothing may use MPI afterwards."""
+        deadline = time.monotonic() + FLUSH
+        while self._forget_sent() and time.monotonic() < deadline:
+            time.sleep(1e-3)
         for request, _ in self._sending:
             request.Cancel()
             request.Free()
         self._mpi.Finalize()
+
+    def _forget_sent(self) -> bool:
+        """Drop what has left; True while something has not."""
+        self._sending = [(request, data) for request, data in self._sending if not request.Test()]
+        return bool(self._sending)

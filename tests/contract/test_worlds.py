@@ -1,0 +1,79 @@
+"""Every world - in memory, of one, and MPI's own - carries bytes between ranks in order and never blocks."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lima2_tango.testing.worlds import memory_job
+
+BOUND = 30
+MPI_BODY = """
+import json, sys
+from tests.contract.test_worlds import exchange
+from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi
+assert launched_by_mpi()
+world = MpiWorld()
+result = exchange(world)
+world.close()
+print(json.dumps([world.rank, world.size, result]))
+"""
+MESSAGES = 20
+
+
+def exchange(world):
+    """Send numbered messages of growing size to every other rank; what arrived, by sender."""
+    others = [rank for rank in range(world.size) if rank != world.rank]
+    for number in range(MESSAGES):
+        for rank in others:
+            world.send(rank, bytes([number]) * (1 + number * 997))
+    arrived = {rank: [] for rank in others}
+    deadline = time.monotonic() + BOUND
+    while any(len(got) < MESSAGES for got in arrived.values()) and time.monotonic() < deadline:
+        if (message := world.poll()) is not None:
+            source, data = message
+            arrived[source].append([data[0], len(data)])
+    return arrived
+
+
+def expected(rank, size):
+    whole = [[number, 1 + number * 997] for number in range(MESSAGES)]
+    return {str(other): whole for other in range(size) if other != rank}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_mpi_carries_every_message_once_and_in_order(size):
+    launcher = Path(sys.prefix) / "bin" / "mpiexec"
+    command = [str(launcher), "-n", str(size), sys.executable, "-c", MPI_BODY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * BOUND)
+    assert done.returncode == 0, done.stderr
+    results = sorted(json.loads(line) for line in done.stdout.splitlines())
+    assert [rank for rank, _, _ in results] == list(range(size))
+    for rank, world_size, arrived in results:
+        assert world_size == size
+        assert arrived == expected(rank, size)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_memory_carries_every_message_once_and_in_order(size):
+    worlds = [channel.world for channel in memory_job(size)]
+    for world in worlds:
+        for number in range(MESSAGES):
+            for other in worlds:
+                if other is not world:
+                    other_rank = other.rank
+                    world.send(other_rank, bytes([number]) * (1 + number * 997))
+    for world in worlds:
+        arrived = {str(rank): [] for rank in range(size) if rank != world.rank}
+        while (message := world.poll()) is not None:
+            source, data = message
+            arrived[str(source)].append([data[0], len(data)])
+        assert arrived == expected(world.rank, size)
+
+
+def test_a_poll_with_nothing_to_take_returns_at_once():
+    (channel,) = memory_job(1)
+    assert channel.world.poll() is None

@@ -1,0 +1,82 @@
+"""The command line of the device server: its own options, and Tango's."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from lima2_tango.devices import server
+
+QUICK = 20
+
+
+@pytest.fixture
+def logger():
+    """The package's logger as it was before the test."""
+    log = logging.getLogger("lima2_tango")
+    before, level = list(log.handlers), log.level
+    yield log
+    for handler in [handler for handler in log.handlers if handler not in before]:
+        log.removeHandler(handler)
+        handler.close()
+    log.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "instance", "passed_on"),
+    [
+        (["one"], "one", []),
+        (["one", "-v4"], "one", ["-v4"]),
+        (["--log-level", "trace", "one", "-nodb", "-dlist", "a/b/c"], "one", ["-nodb", "-dlist", "a/b/c"]),
+        (["one", "-ORBendPoint", "giop:tcp::10001"], "one", ["-ORBendPoint", "giop:tcp::10001"]),
+        (["-?"], "-?", []),
+    ],
+)
+def test_own_options_are_taken_and_the_rest_is_passed_on(arguments, instance, passed_on):
+    options, rest = server._parse(arguments)
+    assert (options.instance, rest) == (instance, passed_on)
+
+
+def test_a_level_that_there_is_not_is_refused_with_the_choice(capsys):
+    with pytest.raises(SystemExit):
+        server._parse(["--log-level", "loud", "one"])
+    assert "trace" in capsys.readouterr().err
+
+
+def test_the_pattern_counts_files(tmp_path):
+    names = []
+    for _ in range(3):
+        file = server._next_file(tmp_path, "ctl.%N.log")
+        file.touch()
+        names.append(file.name)
+    assert names == ["ctl.0.log", "ctl.1.log", "ctl.2.log"]
+
+
+def test_a_pattern_without_a_counter_is_one_file(tmp_path):
+    (tmp_path / "a.log").touch()
+    assert server._next_file(tmp_path, "a.log").name == "a.log"
+
+
+@pytest.mark.parametrize(("level", "seen"), [("debug", True), ("warning", False), ("trace", True)])
+def test_messages_reach_the_file_from_the_level_on(tmp_path, logger, level, seen):
+    server._log_to(level, str(tmp_path / "new folder"), "x.%N.log")
+    logging.getLogger("lima2_tango.somewhere").debug("a small thing")
+    assert ("a small thing" in (tmp_path / "new folder" / "x.0.log").read_text()) is seen
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_need_no_database(option):
+    command = [sys.executable, "-c", "from lima2_tango.devices.server import main; main()", option]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=QUICK)
+    assert "lima2_tango" in done.stdout
+    assert done.returncode == 0
+
+
+def test_a_database_that_is_down_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("TANGO_HOST", "127.0.0.1:1")
+    command = [sys.executable, "-c", "from lima2_tango.devices.server import main; main()", "nobody"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=QUICK)
+    assert done.returncode == 1
+    assert "the Tango database cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr
