@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import tango
@@ -134,9 +133,7 @@ them.
 
 def wire() -> str:
     """Attributes, commands and properties of every Tango class."""
-    process = SimpleNamespace()
-    cameras = camera_classes(process, None)  # type: ignore[arg-type]  # only a running device looks into it
-    processing = processing_classes(process)  # type: ignore[arg-type]
+    cameras, processing = camera_classes(), processing_classes()
     parts = [f"# Tango interface\n\n{NOTE}"]
     parts += _family("Control", {n: c for n, c in cameras.items() if n.endswith("Control")})
     parts += _family("Receiver", {n: c for n, c in cameras.items() if n.endswith("Receiver")})

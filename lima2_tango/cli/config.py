@@ -66,6 +66,8 @@ class SystemConfig(Params):
     """Name of the camera plugin."""
     listen: str = "127.0.0.1"
     """Address on which device servers and conductor listen; 127.0.0.1 keeps them on this machine."""
+    launcher: str = ""
+    """Program that starts the MPI job; empty takes mpiexec, or on one machine MPICH's launcher that opens no port."""
     database: DatabaseConfig = DatabaseConfig()
     control: Member = Member()
     receivers: Annotated[tuple[Member, ...], Field(min_length=1)] = (

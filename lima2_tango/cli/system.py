@@ -158,6 +158,8 @@ class System:
 
     def _launcher(self) -> str:
         """On one machine MPICH's forking launcher: its other one opens a port to the network."""
+        if self.config.launcher:
+            return program(self.config.launcher)
         forking = Path(sys.prefix) / "bin" / "mpiexec.gforker"
         return str(forking) if self._on_loopback and forking.exists() else program("mpiexec")
 

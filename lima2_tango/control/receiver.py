@@ -1,5 +1,6 @@
 """A receiver's acquisitions: what its Tango device calls."""
 
+import gc
 import logging
 from dataclasses import dataclass
 from threading import Lock, get_ident
@@ -181,6 +182,9 @@ class Receiver:
         del self.runs[uuid]
         run.join(1.0)
         run.pipeline.erase()
+        run.forget()
+        del run
+        gc.collect()  # a pipeline and its parts know each other, and their masks and images may be large
 
     def close(self, timeout: float) -> None:
         """The process goes down: end the run, close its files, `timeout` seconds at most."""
@@ -225,8 +229,8 @@ class Receiver:
             pixel_size=info.pixel_size,
             expo_time_us=params.acq.expo_time,
             latency_time_us=params.acq.latency_time,
-            acquisition_json=params.model_dump_json(),
-            processing_json=proc_params.model_dump_json(),
+            acquisition_json=params.json_text(),
+            processing_json=proc_params.json_text(),
             rank=rank,
             version=__version__,
         )

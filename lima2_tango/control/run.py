@@ -84,6 +84,11 @@ class Run:
             self.pipeline.abort(Lima2Error("the server was ended during the run"))
             self.join(timeout / 2)
 
+    def forget(self) -> None:
+        """Nobody is told any more."""
+        self.on_finished.clear()
+        self.on_error.clear()
+
     def join(self, timeout: float) -> bool:
         """Wait for the last word, `timeout` seconds at most; False when it is not said yet."""
         if self._thread is not None:

@@ -30,7 +30,7 @@ class Params(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True
     )
 
     @classmethod
@@ -42,6 +42,10 @@ class Params(BaseModel):
             raise ParamError("$", text, f"this is not JSON: {error}") from error
         except ValidationError as error:
             raise _first_fault(error) from error
+
+    def json_text(self) -> str:
+        """All parameters, defaults included; plain ASCII, which no Tango client misreads."""
+        return json.dumps(self.model_dump(mode="json"))
 
     @classmethod
     def schema_text(cls) -> str:

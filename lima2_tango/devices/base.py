@@ -11,13 +11,13 @@ from lima2_tango.control.settings import Settings
 from lima2_tango.core.errors import StateError
 from lima2_tango.core.state import STATUS, TANGO_STATE, State, StateMachine
 
-from .errors import as_dev_failed
+from .errors import as_dev_failed, as_tango_text
 
 LOG_LEVELS = {"trace": 5, "debug": 10, "info": 20, "warning": 30, "error": 40, "fatal": 50}
 
 
 class AcquisitionDevice(Device):
-    """A device with an acquisition state. `process` and `plugin` are set by the factory."""
+    """A device with an acquisition state. The factory sets `plugin`, the server `process`."""
 
     process: ClassVar[Any]
     plugin: ClassVar[Plugin]
@@ -65,7 +65,7 @@ class AcquisitionDevice(Device):
     def dev_status(self) -> str:
         failure = self.failure()
         lines = [STATUS[self.machine().state], self.process.description()]
-        return "\n".join([*lines, f"Last error: {failure}"] if failure else lines)
+        return as_tango_text("\n".join([*lines, f"Last error: {failure}"] if failure else lines))
 
     @attribute(dtype="DevEnum", enum_labels=[state.label for state in State])
     def acq_state(self) -> int:

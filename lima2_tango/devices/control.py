@@ -46,7 +46,7 @@ class ControlDevice(AcquisitionDevice):
     )
 
     def read_acq_params(self) -> str:
-        return self._controller.acq_params.model_dump_json()
+        return self._controller.acq_params.json_text()
 
     def write_acq_params(self, text: str) -> None:
         with as_dev_failed("acq_params"):

@@ -47,6 +47,11 @@ def text_of(error: Exception | None) -> str:
     )
 
 
+def as_tango_text(text: str) -> str:
+    """Text of any language as PyTango takes it: UTF-8 bytes that look like latin-1."""
+    return text.encode().decode("latin-1")
+
+
 def as_utf8(text: str) -> str:
     """Clients send UTF-8 bytes that PyTango shows as latin-1 text: take that back (contract R12)."""
     try:

@@ -12,7 +12,6 @@ from lima2_tango.processing.plugin import PipelinePlugin
 from .base import AcquisitionDevice
 from .control import ControlDevice
 from .errors import as_dev_failed
-from .process import Process
 from .processing import ProcessingDevice, frame_command, info_attribute, row_command
 from .receiver import ReceiverDevice
 
@@ -20,23 +19,27 @@ PROCESSING_VERSION = "core-1.2.0"
 """What the clients check of a processing class (contract section 2.5)."""
 
 
-def camera_classes(process: Process, wanted: set[str] | None) -> dict[str, type[AcquisitionDevice]]:
+def camera_classes(wanted: set[str] | None = None) -> dict[str, type[AcquisitionDevice]]:
     """Control and receiver classes of every camera, by Tango class name; only the `wanted` ones where given."""
     classes: dict[str, type[AcquisitionDevice]] = {}
     for name in available("cameras"):
+        if wanted is not None and not _is_wanted(name, wanted):
+            continue
         plugin: Plugin = load("cameras", name)
         for role, base in (("Control", ControlDevice), ("Receiver", ReceiverDevice)):
             class_name = f"Lima{plugin.name}{role}"
             if wanted is None or class_name in wanted:
-                classes[class_name] = _camera_class(process, plugin, class_name, base)
+                classes[class_name] = _camera_class(plugin, class_name, base)
     return classes
 
 
-def _camera_class(
-    process: Process, plugin: Plugin, class_name: str, base: type[AcquisitionDevice]
-) -> type[AcquisitionDevice]:
+def _is_wanted(file: str, wanted: set[str]) -> bool:
+    """Whether a class of the camera in this file is among them: a file is named as its camera, in lower case."""
+    return any(name.lower().startswith(f"lima{file.lower()}") for name in wanted)
+
+
+def _camera_class(plugin: Plugin, class_name: str, base: type[AcquisitionDevice]) -> type[AcquisitionDevice]:
     members: dict[str, Any] = {
-        "process": process,
         "plugin": plugin,
         "__doc__": f"{base.__doc__} Camera: {plugin.name}.",
     }
@@ -45,13 +48,13 @@ def _camera_class(
     return type(class_name, (base,), members)
 
 
-def processing_classes(process: Process) -> dict[str, type[ProcessingDevice]]:
+def processing_classes() -> dict[str, type[ProcessingDevice]]:
     """Processing classes, by Tango class name."""
-    return {name: _processing_class(process, plugin) for name, plugin in pipelines().items()}
+    return {name: _processing_class(plugin) for name, plugin in pipelines().items()}
 
 
-def _processing_class(process: Process, plugin: PipelinePlugin) -> type[ProcessingDevice]:
-    members: dict[str, Any] = {"process": process, "plugin": plugin, "__doc__": plugin.doc}
+def _processing_class(plugin: PipelinePlugin) -> type[ProcessingDevice]:
+    members: dict[str, Any] = {"plugin": plugin, "__doc__": plugin.doc}
     members |= {name: frame_command(name, label) for name, label in plugin.frame_commands.items()}
     members |= {name: row_command(name) for name in plugin.row_commands}
     members |= {name: info_attribute(name) for name in plugin.info_attributes}

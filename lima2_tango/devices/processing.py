@@ -13,13 +13,13 @@ from lima2_tango.core.errors import NotAvailableError
 from lima2_tango.processing.plugin import PipelinePlugin
 
 from . import encoded
-from .errors import as_dev_failed, text_of
+from .errors import as_dev_failed, as_tango_text, text_of
 
 EVENTS = ("is_finished", "last_error")
 
 
 class ProcessingDevice(Device):
-    """Counts, frames and rows of one run on one receiver. `process` and `plugin` are set by the factory."""
+    """Counts, frames and rows of one run on one receiver. The factory sets `plugin`, the server `process`."""
 
     process: ClassVar[Any]
     plugin: ClassVar[PipelinePlugin]
@@ -48,7 +48,7 @@ class ProcessingDevice(Device):
         if self._run is None:
             return "The run of this device is gone: the server was restarted since."
         if self._run.last_error is not None:
-            return f"Processing failed: {self._run.last_error}"
+            return as_tango_text(f"Processing failed: {self._run.last_error}")
         return "Finished." if self._run.finished.is_set() else "Processing frames, or waiting for them."
 
     @attribute(dtype=str)

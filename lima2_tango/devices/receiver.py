@@ -36,7 +36,7 @@ class ReceiverDevice(AcquisitionDevice):
     )
 
     def read_acq_params(self) -> str:
-        return self._receiver.acq_params.model_dump_json()
+        return self._receiver.acq_params.json_text()
 
     def write_acq_params(self, text: str) -> None:
         with as_dev_failed("acq_params"):
@@ -50,7 +50,7 @@ class ReceiverDevice(AcquisitionDevice):
 
     def read_proc_params(self) -> str:
         params = self._receiver.proc_params
-        return "" if params is None else params.model_dump_json()
+        return "" if params is None else params.json_text()
 
     def write_proc_params(self, text: str) -> None:
         with as_dev_failed("proc_params"):

@@ -41,7 +41,12 @@ def main() -> None:
     try:
         code = _serve(options.instance, tango_options)
     except tango.DevFailed as error:
-        log.critical("the Tango database cannot be used: %s", error.args[0].desc.strip())
+        host = os.environ.get("TANGO_HOST", "not set")
+        why = error.args[0].desc.strip()
+        log.critical("Tango cannot serve %s: %s. TANGO_HOST is %s: does its database run?", options.instance, why, host)
+    except Exception as error:
+        log.exception("the server of %s cannot run", options.instance)
+        raise SystemExit(1) from error
     finally:
         logging.shutdown()
         sys.stdout.flush()
@@ -50,14 +55,16 @@ def main() -> None:
 
 
 def _serve(instance: str, tango_options: list[str]) -> int:
+    # MPI comes last: a rank that waits for the others in there takes a core from them.
+    wanted = _classes_to_serve(instance, tango_options)
+    cameras = camera_classes(wanted)
+    received = [made.plugin for made in cameras.values() if issubclass(made, ReceiverDevice)]
+    processing = processing_classes() if received else {}
+    if _has_database(instance, tango_options):
+        _write_database(instance, cameras, processing)
     world, alone = _join_job()
     process = Process(Channel(world), alone=alone)
-    wanted = None if "-nodb" in tango_options or instance.startswith("-") else set(database.classes_of(instance))
-    cameras = camera_classes(process, wanted)
-    received = [made.plugin for made in cameras.values() if issubclass(made, ReceiverDevice)]
-    processing = processing_classes(process) if received else {}
-    if wanted is not None:
-        _write_database(instance, cameras, processing)
+    AcquisitionDevice.process = ProcessingDevice.process = process
     argv = [database.SERVER, instance, *tango_options]
     util = tango.Util(argv)
     # Reads of acq_state must answer while a Prepare is busy (contract R2): our own locks order the commands.
@@ -80,11 +87,25 @@ def _serve(instance: str, tango_options: list[str]) -> int:
     return 0
 
 
+def _has_database(instance: str, tango_options: list[str]) -> bool:
+    return "-nodb" not in tango_options and not instance.startswith("-")
+
+
+def _classes_to_serve(instance: str, tango_options: list[str]) -> set[str] | None:
+    """Those that the database lists, or without one those that -dlist names (CLASS::DEVICE,...); None: all."""
+    if _has_database(instance, tango_options):
+        return set(database.classes_of(instance))
+    if "-dlist" in tango_options[:-1]:
+        listed = tango_options[tango_options.index("-dlist") + 1]
+        return {entry.split("::")[0] for entry in listed.split(",") if "::" in entry} or None
+    return None
+
+
 def _answering(process: Process, received: list[Plugin]) -> None:
     """Tango answers from now on: meet the other ranks, and get ready what the first Prepare would wait for."""
     process.announce()
     if received:
-        threading.Thread(target=warm_up, args=[received], name="lima2-warm-up", daemon=True).start()
+        threading.Thread(target=warm_up, args=[process.roster, received], name="lima2-warm-up", daemon=True).start()
 
 
 def _nowhere() -> TextIO:

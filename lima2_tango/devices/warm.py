@@ -1,6 +1,7 @@
 """Load and compile in the background what the first Prepare would otherwise wait for."""
 
 import fcntl
+import gc
 import logging
 import os
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lima2_tango.cameras.base import Plugin
+from lima2_tango.transport.roster import Roster
 
 log = logging.getLogger(__name__)
 
@@ -16,8 +18,12 @@ DELAY = 0.5
 """The first clients ask a process that has just started: they come first [s]."""
 
 
-def warm_up(plugins: Sequence[Plugin]) -> None:
-    """Import the heavy libraries and ready the kernels; one process of a host at a time compiles, the others load."""
+def warm_up(roster: Roster, plugins: Sequence[Plugin]) -> None:
+    """Once all ranks answer, import the heavy libraries and ready the kernels.
+
+    One process of a host at a time compiles, the others load what it made.
+    """
+    roster.wait()
     time.sleep(DELAY)
     begin = time.monotonic()
     import lima2_tango.saving.writer  # noqa: F401 - for what it loads
@@ -29,4 +35,6 @@ def warm_up(plugins: Sequence[Plugin]) -> None:
         for plugin in plugins:
             if plugin.warm is not None:
                 plugin.warm()
+    gc.collect()
+    gc.freeze()  # what is there now stays: later collections need not look at it
     log.info("kernels for %s are ready after %.1f s", ", ".join(ready), time.monotonic() - begin)

@@ -29,6 +29,8 @@ def load_image(path: str, json_path: str, spec: FrameSpec) -> NDArray[Any]:
     if not path:
         raise ParamError(json_path, path, "a file is needed; give its path, or disable this correction")
     file, _, dataset = path.partition("::")
+    if Path(file).is_dir():
+        raise ParamError(json_path, path, "this is a folder; give the file in it")
     if not Path(file).is_file():
         raise ParamError(json_path, path, "there is no such file on this host; correct the path or copy the file here")
     try:

@@ -39,12 +39,13 @@ INDEX_ROW = np.dtype([("recv_idx", "<i4"), ("frame_idx", "<i4")])
 
 @contextmanager
 def launched(
-    folder: Path, name: str, kind: DatabaseKind = DatabaseKind.BUILTIN, conductor: bool = False
+    folder: Path, name: str, kind: DatabaseKind = DatabaseKind.BUILTIN, conductor: bool = False, launcher: str = ""
 ) -> Generator[System, None, None]:
     """The system of `config/<name>.yaml` on a database of its own, answering."""
     config = load_config(CONFIG / f"{name}.yaml")
     changes = {
         "database": DatabaseConfig(kind=kind),
+        "launcher": launcher,
         "conductor": config.conductor.model_copy(update={"enabled": conductor}),
     }
     with System(config.model_copy(update=changes), folder) as system:

@@ -129,23 +129,30 @@ def test_the_schema_is_in_the_database_before_a_device_answers(tmp_path: Path) -
         assert rig.db.get_class_property("LimaProcessingLegacy", "Version")["Version"][0].startswith("core-1.2")
 
 
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[System]:
+    """A system whose job is started as the clients' own suite does it, by mpiexec."""
+    with launched(tmp_path, "simulator", launcher="mpiexec") as running:
+        yield running
+
+
 @pytest.mark.parametrize("moment", ["idle", "running"])
-def test_sigterm_ends_the_whole_job_within_a_second(fresh: System, tmp_path: Path, moment: str) -> None:
+def test_sigterm_ends_the_whole_job_within_a_second(plain: System, tmp_path: Path, moment: str) -> None:
     """... with nothing left exported and, in mid-run, with its files complete."""
-    rig = rig_of(fresh)
+    rig = rig_of(plain)
     folder = tmp_path / "data"
     if moment == "running":
         rig.prepare(rig.acq({"acq.nb_frames": 0, "acq.expo_time": 1_000} | SMALL), rig.legacy(folder))
         rig.start()
         rig.wait_counted("nb_frames_processed", 80)
-    processes = ranks(fresh)
+    processes = ranks(plain)
     begin = time.monotonic()
-    os.killpg(os.getpgid(fresh.job.pid), signal.SIGTERM)
-    psutil.wait_procs([p for p in processes if p.pid != fresh.job.pid], EXIT_S)
-    fresh.job.wait(EXIT_S)
+    os.killpg(os.getpgid(plain.job.pid), signal.SIGTERM)
+    psutil.wait_procs([p for p in processes if p.pid != plain.job.pid], EXIT_S)
+    plain.job.wait(EXIT_S)
     assert time.monotonic() - begin < EXIT_S
     assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    for name in (fresh.control, *fresh.receivers):
+    for name in (plain.control, *plain.receivers):
         assert not rig.db.get_device_info(name).exported
     if moment == "running":
         import h5py

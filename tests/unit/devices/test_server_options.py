@@ -78,5 +78,6 @@ def test_a_database_that_is_down_is_one_sentence(monkeypatch):
     command = [sys.executable, "-c", "from lima2_tango.devices.server import main; main()", "nobody"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=QUICK)
     assert done.returncode == 1
-    assert "the Tango database cannot be used" in done.stderr
+    assert "Tango cannot serve nobody" in done.stderr
+    assert "127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
