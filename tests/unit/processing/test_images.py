@@ -132,7 +132,7 @@ def hostile(folder):
 @pytest.mark.parametrize(("name", "reason"), [
     ("", "a file is needed"),
     ("missing.edf", "there is no such file"),
-    (".", "there is no such file"),
+    (".", "this is a folder"),
     ("two.h5", "2 images: add ::/path/of/dataset; have: /deep/inside/image, /second"),
     ("two.h5::/absent", "cannot be read"),
     ("two.h5::/deep", "/deep is a group; have: /deep/inside/image"),
