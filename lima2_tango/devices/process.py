@@ -27,11 +27,12 @@ CLOSE_TIMEOUT = 0.4
 class Process:
     """Connects the devices of this process with the other ranks; outlives Tango's restarts of a device."""
 
-    def __init__(self, channel: Channel, *, alone: bool) -> None:
-        """`alone`: no `mpiexec` has started this process."""
+    def __init__(self, channel: Channel, *, alone: bool, registered: bool) -> None:
+        """`alone`: no `mpiexec` has started this process. `registered`: it has a Tango database."""
         self.channel = channel
         self.roster = Roster(channel)
         self._alone = alone
+        self._registered = registered
         self._coordinator = Coordinator(channel, self.roster)
         self._controllers: dict[str, Controller] = {}
         self._receivers: dict[str, Receiver] = {}
@@ -70,7 +71,9 @@ class Process:
         )
 
     def open_processing(self, receiver_name: str, run: Run) -> None:
-        """Create and export the processing device of a run."""
+        """Create and export the processing device of a run; raises StateError where there is no database for it."""
+        if not self._registered:
+            raise StateError("a run needs a processing device, and those need a Tango database: start without -nodb")
         receiver = self._receivers[receiver_name.lower()]
         name = processing_name(receiver_name, run.uuid, receiver.rank)
         tango.Util.instance().create_device(run.plugin.class_name, name)

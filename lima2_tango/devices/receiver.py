@@ -4,6 +4,7 @@ import tango
 from tango.server import attribute, command, device_property
 
 from lima2_tango.control.receiver import Receiver
+from lima2_tango.core.errors import StateError
 from lima2_tango.core.state import StateMachine
 
 from .base import AcquisitionDevice
@@ -84,7 +85,7 @@ class ReceiverDevice(AcquisitionDevice):
             run = self._receiver.prepare(uuid)
             try:
                 self.process.open_processing(self.get_name(), run)
-            except tango.DevFailed:
+            except (tango.DevFailed, StateError):
                 self._receiver.erase(uuid)
                 raise
             self._receiver.prepared(run)

@@ -59,11 +59,12 @@ def _serve(instance: str, tango_options: list[str]) -> int:
     wanted = _classes_to_serve(instance, tango_options)
     cameras = camera_classes(wanted)
     received = [made.plugin for made in cameras.values() if issubclass(made, ReceiverDevice)]
-    processing = processing_classes() if received else {}
-    if _has_database(instance, tango_options):
+    registered = _has_database(instance, tango_options)
+    processing = processing_classes() if received and registered else {}
+    if registered:
         _write_database(instance, cameras, processing)
     world, alone = _join_job()
-    process = Process(Channel(world), alone=alone)
+    process = Process(Channel(world), alone=alone, registered=registered)
     AcquisitionDevice.process = ProcessingDevice.process = process
     argv = [database.SERVER, instance, *tango_options]
     util = tango.Util(argv)

@@ -99,7 +99,7 @@ FILES = {
     "missing": "no such file",
     "other shape": "(10, 12)",
     "no image": "cannot be read",
-    "a folder": "no such file",
+    "a folder": "this is a folder",
     "non-ASCII": "no such file",
 }
 
