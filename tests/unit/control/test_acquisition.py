@@ -308,3 +308,137 @@ def test_a_trigger_outside_a_software_run_is_refused(tmp_path):
 
 def test_every_pipeline_is_found_by_its_tango_class():
     assert {"LimaProcessingLegacy", "LimaProcessingFailing"} <= set(pipelines())
+
+
+def wait_for_frames(runs, count):
+    """Until each run has taken this many frames."""
+    waiting = Flag()
+    for _ in range(int(BOUND / 0.01)):
+        if min(run.nb_frames for run in runs) >= count:
+            return
+        waiting.wait(0.01)
+    pytest.fail(f"only {[run.nb_frames for run in runs]} frames came")
+
+
+def rows_of(folder):
+    """Rows of each complete file, by name."""
+    import h5py
+
+    counts = {}
+    for path in sorted(folder.glob("lima2_*.h5")):
+        with h5py.File(path) as file:
+            counts[path.name] = len(file["entry_0000/instrument/detector/data"])
+    return counts
+
+
+def test_a_process_that_goes_down_in_mid_run_closes_its_files(tmp_path):
+    with job(1) as j:
+        j.write(tmp_path, {"saving": {"base_path": str(tmp_path), "nb_frames_per_file": 1000}}, nb_frames=0)
+        (run,) = j.prepare("u")
+        j.start()
+        wait_for_frames([run], 5)
+        j.receivers[0].close(BOUND)
+        assert run.finished.is_set()
+        assert rows_of(tmp_path) == {"lima2_0_00000.h5": run.pipeline.counters.read()["nb_frames_saved"]}
+
+
+def test_reset_in_mid_run_is_idle_at_once_and_the_next_run_waits_for_the_camera(tmp_path):
+    with job(2) as j:
+        j.write(tmp_path, nb_frames=0)
+        runs = j.prepare("one")
+        j.start()
+        wait_for_frames(runs, 2)
+        for device in (*j.receivers, j.control):
+            device.reset()
+            assert device.machine.state is State.IDLE
+        j.write(tmp_path, {"saving": {"base_path": str(tmp_path), "filename_prefix": "second"}}, nb_frames=4)
+        second = j.prepare("two")
+        assert all(run.acquired.is_set() for run in runs)
+        j.start()
+        assert finished([*runs, *second])
+        assert [run.nb_frames for run in second] == [2, 2]
+
+
+@pytest.mark.parametrize("how", ["by itself", "stopped", "failed", "never started"])
+def test_the_end_of_a_run_is_told_exactly_once(tmp_path, how):
+    with job(1) as j:
+        j.write(tmp_path, nb_frames=0 if how == "stopped" else 8)
+        if how == "failed":
+            j.receivers[0].set_proc_params('{"class_name": "LimaProcessingFailing", "failed_frame_idx": 3}')
+        (run,) = j.prepare("u")
+        told = []
+        run.on_finished.append(lambda: told.append(run.pipeline.counters.read()["nb_frames_source"]))
+        if how != "never started":
+            j.start()
+        if how == "stopped":
+            wait_for_frames([run], 1)
+        if how in {"stopped", "never started"}:
+            j.receivers[0].stop()
+        assert run.finished.wait(BOUND)
+        assert run.join(BOUND)
+        assert told == [run.pipeline.counters.read()["nb_frames_source"]]
+
+
+def test_a_new_run_may_begin_while_the_last_ones_files_are_being_completed(tmp_path):
+    with job(1) as j:
+        prefixes = [f"run{number}" for number in range(5)]
+        runs = []
+        for prefix in prefixes:
+            j.write(tmp_path, {"saving": {"base_path": str(tmp_path), "filename_prefix": prefix}})
+            runs += j.prepare(prefix)
+            j.start()
+            assert j.receivers[0].machine.wait(State.IDLE, timeout=BOUND)
+            assert j.wait_idle()
+        assert finished(runs)
+        assert {path.name for path in tmp_path.glob("run*.h5")} == {f"{prefix}_0_00000.h5" for prefix in prefixes}
+
+
+def test_the_counts_of_the_last_run_stay_until_the_next_prepare(tmp_path):
+    with job(2) as j:
+        j.write(tmp_path)
+        runs = j.prepare("one")
+        j.start()
+        assert finished(runs)
+        assert j.wait_idle()
+        assert [receiver.nb_frames_xferred for receiver in j.receivers] == [5, 5]
+        assert j.control.nb_frames_acquired == 10
+        j.write(tmp_path, {"saving": {"enabled": False}})
+        j.prepare("two")
+        assert [receiver.nb_frames_xferred for receiver in j.receivers] == [0, 0]
+        assert j.control.nb_frames_acquired == 0
+
+
+@pytest.mark.parametrize(
+    ("acq", "said"),
+    [
+        ({"expo_time": 0}, "$.acq.expo_time = 0"),
+        ({"nb_frames": -1}, "$.acq.nb_frames = -1"),
+        ({"trigger_mode": "magic"}, "$.acq.trigger_mode"),
+        ({"acq_mode": "accumulation"}, "$.acq.acq_mode"),
+    ],
+)
+def test_values_that_no_detector_can_do_are_refused_when_they_are_written(tmp_path, acq, said):
+    with job(1) as j, pytest.raises(ParamError) as refused:
+        j.write(tmp_path, **acq)
+    assert said in str(refused.value)
+
+
+def test_a_second_client_cannot_adopt_what_another_one_prepared(tmp_path):
+    from threading import Thread
+
+    with job(1) as j:
+        j.write(tmp_path)
+        Thread(target=j.receivers[0].build).start()
+        assert j.receivers[0].machine.wait(State.IDLE, timeout=BOUND)
+        with pytest.raises(StateError, match="another client's Prepare"):
+            j.receivers[0].prepare("u")
+
+
+@pytest.mark.parametrize("uuid", ["", "taken"])
+def test_a_run_needs_a_uuid_of_its_own(tmp_path, uuid):
+    with job(1) as j:
+        j.write(tmp_path, {"saving": {"enabled": False}})
+        j.prepare("taken")
+        j.receivers[0].build()
+        with pytest.raises(StateError, match="uuid of a new run"):
+            j.receivers[0].prepare(uuid)
