@@ -3,8 +3,9 @@
 # Both build a private environment in .venv from nothing but Python 3.11+ and the package index, MPI included.
 
 PYTHON ?= python3
-VENV ?= .venv
 MPI ?= mpich
+# One MPI library per environment: make demo MPI=openmpi has one of its own.
+VENV ?= .venv$(if $(filter-out mpich,$(MPI)),-$(MPI))
 BIN = $(VENV)/bin
 
 .PHONY: demo test test-long check clean help
@@ -12,16 +13,16 @@ BIN = $(VENV)/bin
 help:
 	@sed -n 's/^# //p' Makefile
 
-demo: $(VENV)/.installed-demo
+demo: $(VENV)/.installed-$(MPI)-demo
 	$(BIN)/lima2 demo
 
 test: check
 	$(BIN)/python -m pytest -m "not long"
 
-test-long: $(VENV)/.installed-test
+test-long: $(VENV)/.installed-$(MPI)-test
 	$(BIN)/python -m pytest -m long --timeout 3600
 
-check: $(VENV)/.installed-test
+check: $(VENV)/.installed-$(MPI)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -30,7 +31,7 @@ check: $(VENV)/.installed-test
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed-$(MPI)-%: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(MPI),$*]'
 	touch $@
 

@@ -174,4 +174,9 @@ class FrameFiles:
         total = self._ends[-1]
         if start >= total:
             raise ParamError("$.det.frame_slice.start", start, f"the files hold only {total} frames")
-        return min(count or total, -(-(total - start) // stride))
+        there = -(-(total - start) // stride)
+        if count > there:
+            raise ParamError(
+                "$.det.frame_slice.count", count, f"from frame {start} on the files hold only {there} of them"
+            )
+        return count or there

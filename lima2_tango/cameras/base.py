@@ -98,7 +98,10 @@ class ExtraCommand:
 
 
 class ControlHalf(ABC, Generic[P]):
-    """The detector as its control device sees it. Methods are called one at a time, `trigger` only while running."""
+    """The detector as its control device sees it.
+
+    Methods are called one at a time, `trigger` only while running; but `info` and `status` at any time.
+    """
 
     capabilities: Capabilities = Capabilities()
 

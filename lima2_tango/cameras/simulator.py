@@ -1,7 +1,6 @@
 """A detector without hardware: images made in advance, delivered in real time, triggered like a real one."""
 
 from collections.abc import Iterator
-from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
+from lima2_tango.core.acquisition import AcquisitionParams, Dispatch, TriggerMode
 from lima2_tango.core.errors import DetectorError, StateError
 from lima2_tango.core.frame import Block, FrameSpec, Lease
 from lima2_tango.core.params import Int, Params
@@ -23,12 +22,6 @@ from .base import Capabilities, ControlHalf, DetectorInfo, ExtraCommand, PacedRe
 
 Side = Annotated[Int, Field(ge=1, le=65535)]
 FrameNumber = Annotated[Int, Field(ge=0)]
-
-
-class Dispatch(StrEnum):
-    ROUND_ROBIN = "round_robin"
-    PREDICTIVE_RANDOM = "predictive_random"
-    FULL_RANDOM = "full_random"
 
 
 class Detector(Params):
@@ -53,6 +46,10 @@ class Detector(Params):
 
 class SimulatorParams(AcquisitionParams):
     det: Detector = Detector()
+
+    @property
+    def dispatch(self) -> Dispatch:
+        return self.det.dispatch_mode
 
 
 class SimulatorControl(ControlHalf[SimulatorParams]):

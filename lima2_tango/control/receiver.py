@@ -3,13 +3,13 @@
 import gc
 import logging
 from dataclasses import dataclass
-from threading import Lock, get_ident
+from threading import Lock, RLock, get_ident
 from typing import Any
 
 from lima2_tango import __version__
 from lima2_tango.cameras.base import Plugin, ReceiverHalf
 from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
-from lima2_tango.core.errors import Lima2Error, NotAvailableError, ParamError, StateError
+from lima2_tango.core.errors import NotAvailableError, ParamError, StateError, as_lima2
 from lima2_tango.core.params import Params
 from lima2_tango.core.plugins import available, load
 from lima2_tango.core.pool import Pool
@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 
 PREPARE_TIMEOUT = 60.0
 """A Prepare that another one keeps waiting for longer is refused [s]."""
-CAMERA_TIMEOUT = 10.0
-"""A run that was reset takes no longer than this to end [s]."""
+CAMERA_TIMEOUT = 15.0
+"""A run that was reset takes no longer than this to end: more than a series waits for a cut [s]."""
+ERASE_TIMEOUT = 1.0
+"""An erase waits this long for a run that is about to finish [s]."""
 
 
 class ProcessingChoice(Params):
@@ -72,6 +74,8 @@ class Receiver:
         self._pool: Pool | None = None
         self._workers: Workers | None = None
         self._current: Run | None = None
+        self._lock = RLock()
+        """Held while the state and the current run change together."""
         self._preparing = Lock()
         self._built: dict[int, _Built] = {}
         """By thread: what `build` made and `prepare`, called next by the same thread, takes over."""
@@ -104,7 +108,7 @@ class Receiver:
         self.proc_params, self._chosen = params, known[name]
 
     def build(self) -> None:
-        """The fallible part of Prepare: check and allocate everything. Raises what is wrong, and changes no state."""
+        """The fallible part of Prepare: check and allocate everything. What was prepared before is given up."""
         self.machine.check(Event.PREPARE)
         if self.proc_params is None or self._chosen is None:
             raise StateError("write proc_params before Prepare: no pipeline is chosen yet")
@@ -117,7 +121,7 @@ class Receiver:
                 built.pipeline.erase()
             self._built = {get_ident(): self._make(self.acq_params, self._chosen, self.proc_params)}
         except BaseException:
-            self.machine.try_fire(Event.DONE)  # what was prepared before is gone
+            self._unprepare()
             raise
         finally:
             self._preparing.release()
@@ -130,57 +134,84 @@ class Receiver:
             )
 
     def prepare(self, uuid: str) -> Run:
-        """Adopt what this thread's `build` made as the run `uuid`; the receiver is PREPARED then."""
+        """Make of what this thread's `build` made the run `uuid`; `prepared` or `withdraw` has to follow."""
         built = self._built.pop(get_ident(), None)
         if built is None:
             raise StateError("another client's Prepare came in between: prepare again")
-        if not uuid or uuid in self.runs:
-            built.pipeline.erase()
-            raise StateError(f"Prepare needs the uuid of a new run, not {uuid!r}")
-        run = Run(uuid, built.params, self._camera, built.plugin, built.pipeline)
-        self.runs[uuid] = run
-        self.error = None
-        self._current = run
-        return run
+        with self._lock:
+            if not uuid or uuid in self.runs:
+                built.pipeline.erase()
+                self._unprepare()
+                raise StateError(f"Prepare needs the uuid of a new run, not {uuid!r}")
+            self.runs[uuid] = Run(uuid, built.params, self._camera, built.plugin, built.pipeline)
+            return self.runs[uuid]
 
     def prepared(self, run: Run) -> None:
-        """Everything that belongs to the run exists: take part in it."""
-        self.machine.fire(Event.PREPARE)
-        self._participant.prepared(run.uuid)
+        """Everything that belongs to the run exists: take part in it; PREPARED."""
+        with self._lock:
+            self.machine.check(Event.PREPARE)
+            self._abandon_prepared()
+            self.error, self._current = None, run
+            self.machine.fire(Event.PREPARE)
+            self._participant.prepared(run.uuid)
+
+    def withdraw(self, run: Run) -> None:
+        """The run cannot be prepared after all."""
+        with self._lock:
+            self.runs.pop(run.uuid, None)
+            self._unprepare()
+        run.pipeline.erase()
 
     def check_start(self) -> None:
         """Raise StateError where `start` would be refused now."""
         self.machine.check(Event.START)
 
     def start(self) -> None:
-        self.machine.fire(Event.START)
-        run = self._running()
-        run.start(self._roster.receiver_rank(), self._participant, self._ended)
+        with self._lock:
+            self.check_start()
+            run = self._running()
+            try:
+                run.start(self._roster.receiver_rank(), self._participant, self._ended)
+            except StateError:
+                self._unprepare()
+                raise
+            self.machine.fire(Event.START)
 
     def stop(self) -> None:
         """End the run at a frame that all receivers agree on; safe in every state."""
-        if self.machine.state is State.PREPARED:
-            self._drop_prepared()
-        elif self.machine.state is State.RUNNING:
-            self._participant.request_stop(self._running().uuid)
+        with self._lock:
+            if self.machine.state is State.PREPARED:
+                self._abandon_prepared()
+                self._unprepare()
+            elif self.machine.state is State.RUNNING:
+                self._participant.request_stop(self._running().uuid)
 
     def reset(self) -> None:
         """Any state -> IDLE; a run that is on is stopped."""
-        self.stop()
-        self.error = None
-        self.machine.fire(Event.RESET)
+        with self._lock:
+            self.stop()
+            self.error = None
+            self.machine.fire(Event.RESET)
 
-    def erase(self, uuid: str) -> None:
-        """Forget a run: its frames, rows and counts. NotAvailableError: there is none. StateError: it runs."""
+    def check_erase(self, uuid: str) -> Run:
+        """The run; raises NotAvailableError where there is none, StateError while its data is not complete."""
         run = self.runs.get(uuid)
         if run is None:
             raise NotAvailableError(f"there is no pipeline {uuid} here: see the attribute pipelines")
-        if run is self._current and self.machine.state is State.RUNNING:
-            raise StateError(f"pipeline {uuid} is running: stop it before you erase it")
-        if run is self._current:
-            self._drop_prepared()
-        del self.runs[uuid]
-        run.join(1.0)
+        with self._lock:
+            if run is self._current:
+                if self.machine.state is State.RUNNING:
+                    raise StateError(f"pipeline {uuid} is running: stop it before you erase it")
+                self._abandon_prepared()
+                self._unprepare()
+        if not run.join(ERASE_TIMEOUT):
+            raise StateError(f"pipeline {uuid} still has frames to save: erase it when it has finished")
+        return run
+
+    def erase(self, uuid: str) -> None:
+        """Forget a run: its frames, rows and counts. Raises as `check_erase` does."""
+        run = self.check_erase(uuid)
+        self.runs.pop(uuid, None)
         run.pipeline.erase()
         run.forget()
         del run
@@ -188,8 +219,8 @@ class Receiver:
 
     def close(self, timeout: float) -> None:
         """The process goes down: end the run, close its files, `timeout` seconds at most."""
-        self._drop_prepared()
-        for run in self.runs.values():
+        self._abandon_prepared()
+        for run in list(self.runs.values()):
             run.end_now(timeout)
         self._camera.close()
         if self._workers is not None:
@@ -257,25 +288,22 @@ class Receiver:
 
     def _abandon_prepared(self) -> None:
         """A run that was prepared and never started ends with no frames."""
-        if self.machine.state is State.PREPARED and self._current is not None:
-            self._participant.prepared("")
-            self._current.abandon()
+        with self._lock:
+            if self.machine.state is State.PREPARED and self._current is not None:
+                self._participant.prepared("")
+                self._current.abandon()
 
-    def _drop_prepared(self) -> None:
-        self._abandon_prepared()
-        if self.machine.state is State.PREPARED:
-            self.machine.try_fire(Event.DONE)
+    def _unprepare(self) -> None:
+        """What was prepared is gone: PREPARED -> IDLE, any other state stays."""
+        with self._lock:
+            if self.machine.state is State.PREPARED:
+                self.machine.fire(Event.DONE)
 
     def _ended(self, run: Run, failure: Exception | None) -> None:
         """The run's thread reports that its acquisition is over."""
-        if run is not self._current:
-            return
-        if failure is None:
-            self.machine.try_fire(Event.DONE)
-        else:
-            self.error = failure if isinstance(failure, Lima2Error) else _wrapped(failure)
-            self.machine.try_fire(Event.FAIL)
-
-
-def _wrapped(failure: Exception) -> Lima2Error:
-    return Lima2Error(f"{type(failure).__name__}: {failure}")
+        with self._lock:
+            if run is not self._current or self.machine.state is not State.RUNNING:
+                return  # reset meanwhile
+            if failure is not None:
+                self.error = as_lima2(failure)
+            self.machine.fire(Event.DONE if failure is None else Event.FAIL)

@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 from lima2_tango.cameras.base import ReceiverHalf
 from lima2_tango.core.acquisition import AcquisitionParams
-from lima2_tango.core.errors import DataLossError, Lima2Error
+from lima2_tango.core.errors import DataLossError, Lima2Error, StateError
 from lima2_tango.core.frame import Block, EndOfSeries
 from lima2_tango.core.series import Series
 from lima2_tango.processing.pipeline import Pipeline
@@ -62,19 +62,29 @@ class Run:
         self.on_error: list[Callable[[], None]] = []
         self._camera = camera
         self._thread: Thread | None = None
+        self._lock = Lock()
+        self._begun = False
         self._told = 0.0
 
     def start(self, rank: int, participant: Participant, ended: Ended) -> None:
+        """Begin, once; raises StateError where the run was given up meanwhile."""
+        if not self._begin_once():
+            raise StateError("what was prepared here was given up by another Prepare or Stop: prepare again")
         self._rank, self._participant, self._ended = rank, participant, ended
         self.acquired.clear()
         self._thread = Thread(target=self._main, name=f"lima2-run-{self.uuid[:8]}")
         self._thread.start()
 
     def abandon(self) -> None:
-        """The run was prepared and will not be started: finish it with no frames."""
-        self._rank = 0
-        self._thread = Thread(target=self._finish, args=(time.monotonic(), None), name=f"lima2-run-{self.uuid[:8]}")
-        self._thread.start()
+        """A run that was prepared and not started ends with no frames; without effect on any other."""
+        if self._begin_once():
+            self._thread = Thread(target=self._finish, args=(time.monotonic(), None), name=f"lima2-run-{self.uuid[:8]}")
+            self._thread.start()
+
+    def _begin_once(self) -> bool:
+        with self._lock:
+            first, self._begun = not self._begun, True
+            return first
 
     def end_now(self, timeout: float) -> None:
         """The process goes down: close the files with what they have, `timeout` seconds at most."""
@@ -115,10 +125,12 @@ class Run:
 
     def _acquire(self) -> None:
         go = self._participant.agree(self.uuid)
+        if go is None:  # stopped before it began
+            return
         if self.pipeline.fails_activation:
             raise Lima2Error("the pipeline fails its activation, as its parameter failed_on_activate asks")
-        dispatch = getattr(self.params.det, "dispatch_mode", "round_robin")
-        series = Series(self.params.acq, make_topology(dispatch, go.receivers, go.seed), self._rank)
+        topology = make_topology(self.params.dispatch, go.receivers, go.seed)
+        series = Series(self.params.acq, topology, self._rank)
         self.pipeline.on_failure = lambda: self._participant.request_stop(self.uuid)
         self.pipeline.activate(go.receivers)
         self._participant.attach(series)
@@ -154,19 +166,23 @@ class Run:
                 self.pipeline.finish()
         except Exception as error:  # noqa: BLE001 - boundary: the receiver's loop reports it as last_error
             failure = error
-        if failure is not None:
-            self._report(failure if isinstance(failure, Exception) else Lima2Error(str(failure)))
-        _sleep_until(begin + LEAST_BEFORE_FINISHED)
-        self.finished.set()
-        for tell in self.on_finished:
-            tell()
+        try:
+            if failure is not None:
+                self._report(failure if isinstance(failure, Exception) else Lima2Error(str(failure)))
+        finally:
+            _sleep_until(begin + LEAST_BEFORE_FINISHED)
+            self.finished.set()
+            for tell in self.on_finished:
+                tell()
 
     def _report(self, failure: Exception) -> None:
-        self.pipeline.abort(failure)
         self.last_error = failure
         log.error("processing of %s failed: %s", self.uuid, failure)
-        for tell in self.on_error:
-            tell()
+        try:
+            self.pipeline.abort(failure)
+        finally:
+            for tell in self.on_error:
+                tell()
 
 
 def _sleep_until(moment: float) -> None:

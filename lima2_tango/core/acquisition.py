@@ -15,6 +15,14 @@ class TriggerMode(StrEnum):
     GATE = "gate"
 
 
+class Dispatch(StrEnum):
+    """How frames are dealt to receivers."""
+
+    ROUND_ROBIN = "round_robin"
+    PREDICTIVE_RANDOM = "predictive_random"
+    FULL_RANDOM = "full_random"
+
+
 class Acq(Params):
     """When frames are exposed."""
 
@@ -136,3 +144,8 @@ class AcquisitionParams(Params):
     accu: CameraAccumulation = CameraAccumulation()
     vid: Video = Video()
     xfer: Transfer = Transfer()
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """How this camera deals its frames; one that can do otherwise overrides it."""
+        return Dispatch.ROUND_ROBIN

@@ -68,6 +68,11 @@ class DataLossError(Lima2Error): ...
 class NotAvailableError(Lima2Error): ...
 
 
+def as_lima2(error: Exception) -> Lima2Error:
+    """The error itself, or a foreign one in our words."""
+    return error if isinstance(error, Lima2Error) else Lima2Error(f"{type(error).__name__}: {error}")
+
+
 def _shown(value: object) -> str:
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 120 else text[:117] + "..."

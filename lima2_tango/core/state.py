@@ -1,7 +1,6 @@
 """The acquisition state machine of control and receiver. Every rule about *when* lives in this table."""
 
 from collections import deque
-from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from threading import Condition
 
@@ -78,9 +77,8 @@ def allowed(state: State) -> set[Event]:
 class StateMachine:
     """Applies events under a lock; `story` keeps the last 100 (state, event) pairs."""
 
-    def __init__(self, listener: Callable[[State], None] | None = None) -> None:
+    def __init__(self) -> None:
         self._changed = Condition()
-        self._listener = listener
         self.state = State.IDLE
         self.story: deque[tuple[State, Event]] = deque(maxlen=100)
 
@@ -96,8 +94,6 @@ class StateMachine:
             self.story.append((self.state, event))
             self.state = TRANSITIONS[self.state, event]
             self._changed.notify_all()
-            if self._listener is not None:
-                self._listener(self.state)
             return self.state
 
     def try_fire(self, event: Event) -> bool:

@@ -13,7 +13,6 @@ MAGIC = 0x44544159
 VERSION = 2
 IMAGE = 2
 TYPE_CODES = {"u1": 0, "u2": 1, "u4": 2, "u8": 3, "i1": 4, "i2": 5, "i4": 6, "i8": 7, "f4": 8, "f8": 9}
-LARGEST_DIMENSION = 65535
 
 
 def image(frame: NDArray[np.generic], index: int) -> tuple[str, bytearray]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from tango import DevError, DevFailed, ErrSeverity
 
-from lima2_tango.core.errors import Lima2Error
+from lima2_tango.core.errors import Lima2Error, as_lima2
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +25,13 @@ def as_dev_failed(origin: str) -> Generator[None]:
         raise _dev_failed(error, origin) from error
     except Exception as error:
         log.exception("%s failed", origin)
-        raise _dev_failed(_wrapped(error), origin) from error
+        raise _dev_failed(as_lima2(error), origin) from error
 
 
 def _dev_failed(error: Lima2Error, origin: str) -> DevFailed:
     entry = DevError()
     entry.reason, entry.desc, entry.origin, entry.severity = REASON, error.payload(), origin, ErrSeverity.ERR
     return DevFailed(entry)
-
-
-def _wrapped(error: Exception) -> Lima2Error:
-    return error if isinstance(error, Lima2Error) else Lima2Error(f"{type(error).__name__}: {error}")
 
 
 def text_of(error: Exception | None) -> str:

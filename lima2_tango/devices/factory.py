@@ -6,6 +6,7 @@ from tango.server import command
 
 from lima2_tango.cameras.base import ExtraCommand, Plugin
 from lima2_tango.control.receiver import pipelines
+from lima2_tango.core.errors import ParamError
 from lima2_tango.core.plugins import available, load
 from lima2_tango.processing.plugin import PipelinePlugin
 
@@ -30,7 +31,18 @@ def camera_classes(wanted: set[str] | None = None) -> dict[str, type[Acquisition
             class_name = f"Lima{plugin.name}{role}"
             if wanted is None or class_name in wanted:
                 classes[class_name] = _camera_class(plugin, class_name, base)
+    _refuse_unknown((wanted or set()) - set(classes))
     return classes
+
+
+def _refuse_unknown(missing: set[str]) -> None:
+    """Raise ParamError for a class of ours that no camera serves; what else a database lists is Tango's affair."""
+    for name in sorted(missing):
+        if name.startswith("Lima") and name.endswith(("Control", "Receiver")):
+            have = ", ".join(available("cameras"))
+            raise ParamError(
+                "Tango class", name, f"no camera has it; a camera's file is named as the camera, in lower case: {have}"
+            )
 
 
 def _is_wanted(file: str, wanted: set[str]) -> bool:

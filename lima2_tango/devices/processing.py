@@ -30,8 +30,9 @@ class ProcessingDevice(Device):
         for name in EVENTS:
             self.get_device_attr().get_attr_by_name(name).set_data_ready_event(True)
         if self._run is not None:
-            self._run.on_finished.append(self._push_finished)
-            self._run.on_error.append(self._push_error)
+            # Set, not added: Tango calls this again for Init, and clients count the events.
+            self._run.on_finished[:] = [self._push_finished]
+            self._run.on_error[:] = [self._push_error]
 
     def run(self) -> Run:
         """The run behind this device; raises NotAvailableError for a device that a killed server left behind."""

@@ -4,7 +4,6 @@ import tango
 from tango.server import attribute, command, device_property
 
 from lima2_tango.control.receiver import Receiver
-from lima2_tango.core.errors import StateError
 from lima2_tango.core.state import StateMachine
 
 from .base import AcquisitionDevice
@@ -85,10 +84,11 @@ class ReceiverDevice(AcquisitionDevice):
             run = self._receiver.prepare(uuid)
             try:
                 self.process.open_processing(self.get_name(), run)
-            except (tango.DevFailed, StateError):
-                self._receiver.erase(uuid)
+                self._receiver.prepared(run)
+            except BaseException:
+                self._receiver.withdraw(run)
+                self.process.close_processing(uuid)
                 raise
-            self._receiver.prepared(run)
 
     def is_Start_allowed(self) -> bool:
         with as_dev_failed("Start"):
@@ -117,5 +117,6 @@ class ReceiverDevice(AcquisitionDevice):
     def erasePipeline(self, uuid: str) -> None:
         """Delete the processing device of a run and free its frames."""
         with as_dev_failed("erasePipeline"):
-            self._receiver.erase(uuid)
+            self._receiver.check_erase(uuid)
             self.process.close_processing(uuid)
+            self._receiver.erase(uuid)

@@ -108,8 +108,9 @@ class DataFile:
                 self._part.close()
             self._publish(replace)
         finally:
-            self._part.close()
-            self._reserve.remove()
+            with translated(self.final, f"is complete, but what helped to write it is not removed: {path}"):
+                self._part.close()
+                self._reserve.remove()
 
     def _open(self, image: bytes, data_path: str) -> None:
         self._part.write(memoryview(image))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from threading import Condition, RLock
+from threading import Condition, Thread
 from zlib import crc32
 
 from lima2_tango.core.errors import AgreementError
@@ -68,7 +68,6 @@ class _Run:
     done: dict[int, str] = field(default_factory=dict)
     granted: int = 0
     stopping: bool = False
-    cut: int | None = None
 
 
 class Coordinator:
@@ -76,7 +75,7 @@ class Coordinator:
 
     def __init__(self, channel: Channel, roster: Roster) -> None:
         self._channel, self._roster = channel, roster
-        self._lock = RLock()
+        self._lock = Condition()
         self._run: _Run | None = None
         self._early: dict[int, Message] = {}
         """By MPI rank: those that armed before the control was started."""
@@ -88,6 +87,18 @@ class Coordinator:
         with self._lock:
             return sum(self._run.frames.values()) if self._run else 0
 
+    def check(self) -> None:
+        """Raise AgreementError or ParamError where the ranks of the job are not all there, or contradict each other."""
+        self._roster.wait()
+        self._roster.receivers()
+
+    def settle(self) -> bool:
+        """Wait until the run that is being stopped is over, within the bound of a stop; False when it is not."""
+        with self._lock:
+            return self._lock.wait_for(
+                lambda: self._run is None or not self._run.stopping or self._run.phase is Phase.OVER, 2 * STOP_TIMEOUT
+            )
+
     def forget(self) -> None:
         """A new run is prepared: counts begin at zero."""
         with self._lock:
@@ -98,7 +109,7 @@ class Coordinator:
         """Call the roll for this run; `on_over` gets the errors of its receivers when the last one is done."""
         with self._lock:
             self._run = _Run(uuid, on_over, time.monotonic() + START_TIMEOUT)
-            self._channel.active = True
+            self._channel.keep_awake(self, True)
             early, self._early = self._early, {}
             for source, message in early.items():
                 self._handle(source, message)
@@ -172,19 +183,22 @@ class Coordinator:
         if not ranks or ranks != list(range(len(ranks))):
             self._fail(run, f"receivers {ranks} are prepared for this run: prepare receiver 0 and those that follow it")
             return
+        self._go(run)
+
+    def _go(self, run: _Run) -> None:
         run.phase = Phase.RUNNING
-        self._tell(run, Go(run.uuid, len(ranks), crc32(run.uuid.encode())))
+        self._tell(run, Go(run.uuid, len(run.members), crc32(run.uuid.encode())))
         if run.granted:
             self._tell(run, Grant(run.uuid, run.granted))
         if run.stopping:
             self._hold(run)
 
     def _cut_if_known(self, run: _Run) -> None:
-        waiting = set(run.members) - set(run.held) - set(run.done)
+        # Those that are done answer too: what they delivered counts.
+        waiting = set(run.members) - set(run.held)
         if run.phase is Phase.CUTTING and not waiting:
             run.phase = Phase.ENDING
-            run.cut = max(run.held.values(), default=0)
-            self._tell(run, Cut(run.uuid, run.cut))
+            self._tell(run, Cut(run.uuid, max(run.held.values(), default=0)))
             if not run.members:
                 self._over(run)
 
@@ -198,8 +212,11 @@ class Coordinator:
     def _over(self, run: _Run) -> None:
         if run.phase is not Phase.OVER:
             run.phase = Phase.OVER
-            self._channel.active = False
-            run.on_over([error for error in run.done.values() if error])
+            self._channel.keep_awake(self, False)
+            self._lock.notify_all()
+            errors = [error for error in run.done.values() if error]
+            # Not by the channel's thread: a detector that is told to stop may take its time.
+            Thread(target=run.on_over, args=[errors], name="lima2-run-over").start()
 
     def _fail(self, run: _Run, reason: str) -> None:
         for rank in self._roster.receivers():
@@ -212,12 +229,20 @@ class Coordinator:
             run = self._run
             if run is None or time.monotonic() < run.deadline:
                 return
-            if run.phase is Phase.STARTING:
+            if run.phase is Phase.STARTING and run.stopping:
+                run.members = {rank: run.members[rank] for rank in run.armed & set(run.members)}
+                self._go(run)
+            elif run.phase is Phase.STARTING:
                 self._fail(run, self._who_is_missing(run))
             elif run.phase is Phase.CUTTING:
                 for rank in set(run.members) - set(run.held):
                     run.held[rank] = 0
+                    run.done[rank] = (
+                        f"receiver {run.members[rank]} did not answer the stop within {STOP_TIMEOUT:.3g} s: "
+                        "its frames may not match those of the others; look at its log"
+                    )
                 self._cut_if_known(run)
+                self._end_if_done(run)
 
     def _who_is_missing(self, run: _Run) -> str:
         silent = [n for n, rank in enumerate(self._roster.receivers()) if rank not in run.answered]
@@ -240,6 +265,7 @@ class Participant:
         self._run = ""
         self._go: Go | None = None
         self._abort = ""
+        self._stopped = False
         self._series: Series | None = None
         self._pending: list[Callable[[Series], object]] = []
         channel.subscribe(self._handle)
@@ -248,24 +274,26 @@ class Participant:
         """This receiver takes part in the run; an empty text takes that back."""
         with self._changed:
             self._prepared = uuid
-            self._channel.active = self._channel.active or bool(uuid)
+            self._channel.keep_awake(self, bool(uuid))
 
-    def agree(self, uuid: str) -> Go:
-        """Say that this receiver is armed and wait for the common start.
+    def agree(self, uuid: str) -> Go | None:
+        """Say that this receiver is armed and wait for the common start; None when it is stopped before.
 
         Raises AgreementError naming who is missing after `START_TIMEOUT`.
         """
         with self._changed:
             self._run, self._go, self._abort, self._series, self._pending = uuid, None, "", None, []
+            self._stopped = False
         if not self._roster.has_control and self._roster.coordinator == self._channel.rank:
             self._coordinator.start(uuid, lambda errors: None)
         self._send(Armed(uuid, self._roster.receiver_rank()))
         return self._await_go(START_TIMEOUT + 0.5)
 
-    def _await_go(self, bound: float) -> Go:
+    def _await_go(self, bound: float) -> Go | None:
         with self._changed:
+            # A stop does not end the wait: where the others have begun, this receiver has its share to deliver.
             self._changed.wait_for(lambda: self._go or self._abort, bound)
-            if self._go is None:
+            if self._go is None and not self._stopped:
                 raise AgreementError(
                     self._abort or f"the control was not started within {bound:.3g} s: start all devices together"
                 )
@@ -287,6 +315,9 @@ class Participant:
     def request_stop(self, uuid: str) -> None:
         """Ask for the end of the run, on all receivers at one common frame."""
         self._send(StopRequest(uuid))
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
 
     def progress(self, uuid: str, frames: int) -> None:
         self._send(Progress(uuid, self._roster.receiver_rank(), frames))
@@ -296,7 +327,7 @@ class Participant:
         with self._changed:
             if self._prepared == uuid:
                 self._prepared = ""
-                self._channel.active = False
+                self._channel.keep_awake(self, False)
         self._send(Done(uuid, self._roster.receiver_rank(), frames, error))
 
     def _send(self, message: Message) -> None:

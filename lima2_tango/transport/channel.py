@@ -57,25 +57,23 @@ class Channel:
         self._outbox: deque[tuple[int, Message]] = deque()
         self._wake = threading.Event()
         self._closing = False
-        self._active = False
+        self._awake: set[int] = set()
         self._thread = threading.Thread(target=self._deliver, name=CHANNEL_THREAD)
 
     @property
     def rank(self) -> int:
         return self.world.rank
 
-    @property
-    def active(self) -> bool:
-        """True while a run is on: messages are then looked for more often."""
-        return self._active
-
-    @active.setter
-    def active(self, value: bool) -> None:
-        self._active = value
+    def keep_awake(self, who: object, wanted: bool) -> None:
+        """Look for messages more often while anybody wants it: while a run is prepared or on."""
+        if wanted:
+            self._awake.add(id(who))
+        else:
+            self._awake.discard(id(who))
         self._wake.set()
 
     def subscribe(self, handler: Handler, tick: Callable[[], None] | None = None) -> None:
-        """Hand every message to `handler`, and call `tick` about every 50 ms; both by the channel's thread."""
+        """Hand every message to `handler`, and call `tick` every 50 ms or more often; both by the channel's thread."""
         self._handlers.append(handler)
         if tick is not None:
             self._tickers.append(tick)
@@ -109,7 +107,7 @@ class Channel:
     def _pause(self) -> float:
         if self.world.size == 1:
             return TICK
-        return ACTIVE_SLEEP if self.active else IDLE_SLEEP
+        return ACTIVE_SLEEP if self._awake else IDLE_SLEEP
 
     def _send_queued(self) -> bool:
         moved = False

@@ -1,10 +1,12 @@
 """Who gets which frame. Adding a topology is adding a class, never a branch elsewhere."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lima2_tango.core.acquisition import Dispatch
 from lima2_tango.core.series import Topology
 
 _DRAW = 1 << 12
@@ -54,10 +56,11 @@ def full_random(receivers: int, seed: int) -> PatternDispatch:
     return PatternDispatch(receivers, pattern)
 
 
-def make_topology(dispatch: str, receivers: int, seed: int) -> Topology:
-    """Topology of a run from the dispatch mode that the camera declares."""
-    if dispatch == "predictive_random":
-        return predictive_random(receivers)
-    if dispatch == "full_random":
-        return full_random(receivers, seed)
-    return RoundRobin(receivers)
+def make_topology(dispatch: Dispatch, receivers: int, seed: int) -> Topology:
+    """Topology of a run from the dispatch that the camera declares."""
+    makers: dict[Dispatch, Callable[[], Topology]] = {
+        Dispatch.ROUND_ROBIN: lambda: RoundRobin(receivers),
+        Dispatch.PREDICTIVE_RANDOM: lambda: predictive_random(receivers),
+        Dispatch.FULL_RANDOM: lambda: full_random(receivers, seed),
+    }
+    return makers[dispatch]()

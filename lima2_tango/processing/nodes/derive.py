@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lima2_tango.core.frame import Block, FrameSpec, Lease
+from lima2_tango.core.frame import BLOCK_BYTES, Block, FrameSpec, Lease
 from lima2_tango.core.pool import Pool
 
 
@@ -19,11 +19,13 @@ def pixels(lease: Lease, n: int, spec: FrameSpec) -> NDArray[Any]:
 def derive(block: Block, spec: FrameSpec, pool: Pool, fill: Callable[[NDArray[Any]], None]) -> Block:
     """A block with the numbers of `block` whose pixels [n, channel, row, column], of `spec`, `fill` writes.
 
-    Its slab holds as many frames as the slab of `block`, so that short blocks need no slabs of other sizes.
+    Its slab holds as many frames as the slab of `block`, or as a full block where the camera owns the memory, so that
+    short blocks need no slabs of other sizes.
     """
     n = len(block)
     source = block.lease.buffer
-    capacity = n if source is None else max(n, source.nbytes // max(1, block.spec.nbytes))
+    memory = BLOCK_BYTES if source is None else source.nbytes
+    capacity = max(n, memory // max(1, block.spec.nbytes))
     lease = pool.take(capacity * spec.nbytes)
     try:
         data = pixels(lease, n, spec)

@@ -81,15 +81,6 @@ def test_wait_is_bounded():
     assert not StateMachine().wait(State.RUNNING, timeout=0.01)
 
 
-def test_listener_hears_of_every_change():
-    heard = []
-    machine = StateMachine(heard.append)
-    machine.fire(Event.PREPARE)
-    machine.fire(Event.START)
-    machine.fire(Event.DONE)
-    assert heard == [State.PREPARED, State.RUNNING, State.IDLE]
-
-
 def test_the_story_tells_what_happened():
     machine = machine_in(State.FAULT)
     assert list(machine.story) == [

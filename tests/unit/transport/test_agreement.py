@@ -234,3 +234,60 @@ def test_a_process_that_never_reports_is_named():
             roster.wait(0.2)
     finally:
         channels[0].close()
+
+
+def test_a_stop_counts_what_a_receiver_that_is_done_has_delivered():
+    with job(2) as j:
+        for participant in j.participants:
+            participant.prepared(RUN)
+        j.agree_all()
+        ready, slow = (series_of(p, rank, 2, nb_frames=100) for rank, p in enumerate(j.participants))
+        assert deliver_rest(ready, 0, 0) == 50
+        j.participants[0].done(RUN, 50, "")
+        assert slow.wait_for(1)
+        j.coordinator.stop()
+        assert deliver_rest(slow, 1, 3) >= 49
+        j.participants[1].done(RUN, 50, "")
+        assert j.over.wait(5)
+
+
+def test_a_receiver_that_does_not_answer_a_stop_is_named(monkeypatch):
+    monkeypatch.setattr(agreement, "STOP_TIMEOUT", 0.2)
+    with job(2) as j:
+        for participant in j.participants:
+            participant.prepared(RUN)
+        j.agree_all()
+        survivor = series_of(j.participants[0], 0, 2, nb_frames=0)
+        monkeypatch.setattr(j.participants[1], "_run", "deaf")
+        j.coordinator.stop()
+        deliver_rest(survivor, 0, 0)
+        j.participants[0].done(RUN, 1, "")
+        assert j.over.wait(5)
+        assert "receiver 1 did not answer the stop" in j.errors[0]
+
+
+def test_a_stop_before_a_start_that_does_not_come_ends_without_an_error(monkeypatch):
+    monkeypatch.setattr(agreement, "START_TIMEOUT", 0.1)
+    with job(1) as j:
+        j.participants[0].prepared(RUN)
+        results = []
+        waiting = Thread(target=lambda: results.append(j.participants[0].agree(RUN)))
+        waiting.start()
+        while not results and waiting.is_alive():
+            j.participants[0].request_stop(RUN)
+            waiting.join(0.05)
+        assert results == [None]
+
+
+def test_a_run_that_is_being_stopped_is_waited_for():
+    with job(1) as j:
+        j.participants[0].prepared(RUN)
+        j.agree_all()
+        assert j.coordinator.settle()
+        series = series_of(j.participants[0], 0, 1, nb_frames=0)
+        j.coordinator.stop()
+        ending = Thread(target=lambda: j.participants[0].done(RUN, deliver_rest(series, 0, 0), ""))
+        ending.start()
+        assert j.coordinator.settle()
+        assert j.over.wait(5)
+        ending.join()

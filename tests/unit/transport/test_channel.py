@@ -90,7 +90,7 @@ def test_deadlines_are_looked_at_while_nothing_arrives(active):
             enough.set()
 
     channel.subscribe(lambda source, message: None, tick)
-    channel.active = active
+    channel.keep_awake(channel, active)
     channel.open()
     assert enough.wait(BOUND)
     assert channel.close()

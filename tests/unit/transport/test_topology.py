@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lima2_tango.core.acquisition import Dispatch
 from lima2_tango.transport.topology import full_random, make_topology, predictive_random
 
 
-@pytest.mark.parametrize("dispatch", ["round_robin", "predictive_random", "full_random"])
+@pytest.mark.parametrize("dispatch", Dispatch)
 @given(receivers=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def test_every_frame_has_one_owner_and_owned_lists_them_in_order(dispatch, receivers, seed):
     topology = make_topology(dispatch, receivers, seed)
@@ -28,7 +29,7 @@ def test_predictive_random_deals_all_pairs_of_receivers_in_turn():
 
 
 def test_round_robin_deals_frame_i_to_receiver_i_modulo_n():
-    assert [make_topology("round_robin", 3, 0).owner(i) for i in range(5)] == [0, 1, 2, 0, 1]
+    assert [make_topology(Dispatch.ROUND_ROBIN, 3, 0).owner(i) for i in range(5)] == [0, 1, 2, 0, 1]
 
 
 def test_full_random_is_the_same_on_all_ranks_and_fair():
