@@ -51,12 +51,13 @@ def machine() -> dict[str, object]:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """For people."""
-    made = Table("row", "what", "ours", "reference", "ratio", "goal", "met", "lost", "detail")
+    """For people: the figures, and below them what else was seen."""
+    details = "\n".join(f"{row.id}: {row.detail}" for row in rows if row.detail)
+    made = Table(
+        "row", "what", "ours", "reference", "ratio", "goal", "met", "lost", caption=details, caption_justify="left"
+    )
     for row in rows:
         ours, reference = f"{row.ours:.4g} {row.unit}", f"{row.reference:.4g} {row.unit}"
         met = "yes" if row.met else "no"
-        made.add_row(
-            row.id, row.what, ours, reference, f"{row.ratio:.2f}", f"{row.goal:g}", met, str(row.lost), row.detail
-        )
+        made.add_row(row.id, row.what, ours, reference, f"{row.ratio:.2f}", f"{row.goal:g}", met, str(row.lost))
     return made
