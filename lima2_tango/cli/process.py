@@ -109,9 +109,14 @@ def tail(log: Path, lines: int = LOG_TAIL) -> str:
 
 def free_port(host: str) -> int:
     """A TCP port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    try:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise LaunchError(
+            f"nothing can listen on {host} here ({error}): give an IPv4 address of this machine"
+        ) from error
 
 
 def program(name: str) -> str:
