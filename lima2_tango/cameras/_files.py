@@ -96,9 +96,19 @@ class HdfFile(FrameFile):
 
         if self._file is None:
             self._dataset = self._open()
+            self._check_unchanged()
         if self._stored is None:
             self._stored = stored_frames(self._dataset, self.path, self.shape, self.dtype)
         self._stored.read(first, step, out)
+
+    def _check_unchanged(self) -> None:
+        """Raise DetectorError where another file has taken the place of the one that Prepare saw."""
+        shape, dtype = self._dataset.shape, self._dataset.dtype.newbyteorder("=")
+        if shape[-2:] != self.shape[1:] or dtype != self.dtype:
+            raise DetectorError(
+                f"{self.path} was replaced since Prepare: it holds {shape} of {dtype}, the frames were {self.shape} of "
+                f"{self.dtype}; prepare again"
+            )
 
     def _open(self) -> Any:
         import h5py
@@ -110,7 +120,10 @@ class HdfFile(FrameFile):
             hdf5 = begins_as_hdf5(self.path)
             remedy = f"{error}; is it still written?" if hdf5 else "it is no HDF5 file: set $.det.file_type to auto"
             raise ParamError("$.det.file_type", self._type, f"{self.path} cannot be opened: {remedy}") from error
-        found = self._file.get(self._dataset_path)
+        try:
+            found = self._file.get(self._dataset_path)
+        except RuntimeError as error:  # links in a circle
+            raise ParamError("$.det.dataset_path", self._dataset_path, f"{self.path}: {error}; correct it") from error
         if isinstance(found, h5py.Group):  # an NXdata group names its dataset
             found = found.get(found.attrs.get("signal", "data"))
         if not isinstance(found, h5py.Dataset):

@@ -25,11 +25,11 @@ FIELDS = {"filename_prefix", "filename_rank", "file_number", "filename_suffix"}
 class FrameSlice(Params):
     """Which frames of the files are shown."""
 
-    start: Annotated[Int, Field(ge=0)] = 0
+    start: Annotated[Int, Field(ge=0, le=2**31 - 1)] = 0
     """First frame [frame]."""
-    count: Annotated[Int, Field(ge=0)] = 0
+    count: Annotated[Int, Field(ge=0, le=2**31 - 1)] = 0
     """Frames shown; 0 for all that there are [frame]."""
-    stride: Annotated[Int, Field(ge=1)] = 1
+    stride: Annotated[Int, Field(ge=1, le=2**31 - 1)] = 1
     """From one shown frame to the next [frame]."""
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import re
 from dataclasses import dataclass
 from threading import Lock, RLock, get_ident
 from typing import Any
@@ -32,6 +33,10 @@ CAMERA_TIMEOUT = 15.0
 """A run that was reset takes no longer than this to end: more than a series waits for a cut [s]."""
 ERASE_TIMEOUT = 1.0
 """An erase waits this long for a run that is about to finish [s]."""
+
+
+UUID = re.compile("[0-9A-Za-z-]{1,64}")
+"""Text that can be part of a Tango device's name, which any case of it means."""
 
 
 class ProcessingChoice(Params):
@@ -139,10 +144,10 @@ class Receiver:
         if built is None:
             raise StateError("another client's Prepare came in between: prepare again")
         with self._lock:
-            if not uuid or uuid in self.runs:
+            if not UUID.fullmatch(uuid) or uuid.lower() in map(str.lower, self.runs):
                 built.pipeline.erase()
                 self._unprepare()
-                raise StateError(f"Prepare needs the uuid of a new run, not {uuid!r}")
+                raise StateError(f"Prepare needs the uuid of a new run (letters, digits and -), not {uuid!r}")
             self.runs[uuid] = Run(uuid, built.params, self._camera, built.plugin, built.pipeline)
             return self.runs[uuid]
 
@@ -199,6 +204,8 @@ class Receiver:
         if run is None:
             raise NotAvailableError(f"there is no pipeline {uuid} here: see the attribute pipelines")
         with self._lock:
+            if run is not self._current and not run.begun:
+                raise StateError(f"pipeline {uuid} is being prepared: erase it later")
             if run is self._current:
                 if self.machine.state is State.RUNNING:
                     raise StateError(f"pipeline {uuid} is running: stop it before you erase it")

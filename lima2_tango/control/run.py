@@ -9,7 +9,7 @@ from typing import Any
 
 from lima2_tango.cameras.base import ReceiverHalf
 from lima2_tango.core.acquisition import AcquisitionParams
-from lima2_tango.core.errors import DataLossError, Lima2Error, StateError
+from lima2_tango.core.errors import AgreementError, DataLossError, Lima2Error, StateError
 from lima2_tango.core.frame import Block, EndOfSeries
 from lima2_tango.core.series import Series
 from lima2_tango.processing.pipeline import Pipeline
@@ -63,7 +63,8 @@ class Run:
         self._camera = camera
         self._thread: Thread | None = None
         self._lock = Lock()
-        self._begun = False
+        self.begun = False
+        """Started, or given up."""
         self._told = 0.0
 
     def start(self, rank: int, participant: Participant, ended: Ended) -> None:
@@ -83,7 +84,7 @@ class Run:
 
     def _begin_once(self) -> bool:
         with self._lock:
-            first, self._begun = not self._begun, True
+            first, self.begun = not self.begun, True
             return first
 
     def end_now(self, timeout: float) -> None:
@@ -140,6 +141,11 @@ class Run:
                     self._check_nothing_lost(item)
                 else:
                     self._take(item)
+        if series.overrun:
+            raise AgreementError(
+                f"the other receivers ended before frame {series.end}, this one had gone on to frame "
+                f"{series.delivered - 1}: it did not answer the stop in time; whole is only what is before"
+            )
 
     def _take(self, block: Block) -> None:
         count = len(block)

@@ -38,10 +38,14 @@ class Params(BaseModel):
         """Parameters from JSON text; raises ParamError with the JSON path of the first fault."""
         try:
             return cls.model_validate_json(json.dumps(_whole(json.loads(text))))
-        except json.JSONDecodeError as error:
-            raise ParamError("$", text, f"this is not JSON: {error}") from error
         except ValidationError as error:
             raise _first_fault(error) from error
+        except json.JSONDecodeError as error:
+            raise ParamError("$", text, f"this is not JSON: {error}") from error
+        except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
+            raise ParamError(
+                "$", text, "this is more than any parameter set holds: send the parameters alone"
+            ) from error
 
     def json_text(self) -> str:
         """All parameters, defaults included; plain ASCII, which no Tango client misreads."""
@@ -112,6 +116,7 @@ def _remedy(kind: str, message: str) -> str:
         "tuple_type": "give a list",
         "model_type": "give an object",
         "model_attributes_type": "give an object",
+        "string_pattern_mismatch": "it cannot hold a colon (clients split addresses there), nor a name a slash",
         "missing": "this parameter must be given",
     }
     plain = message.removeprefix("Value error, ").removeprefix("Input ")

@@ -91,8 +91,14 @@ class Pool:
     def take(self, slab_bytes: int, timeout: float = 30.0) -> Lease:
         """Claim one slab of exactly `slab_bytes`; its `buffer` is the memory, as bytes with the last user's content.
 
-        Waits for a release, `timeout` seconds at most; then raises MemoryBudgetError.
+        Waits for a release, `timeout` seconds at most; then raises MemoryBudgetError, at once where it can never fit.
         """
+        if slab_bytes > self.budget:
+            raise MemoryBudgetError(
+                f"a block of {bytes_text(slab_bytes)} is larger than the memory budget of {bytes_text(self.budget)}: "
+                "use smaller frames or raise the device property memory_budget",
+                slab_bytes=slab_bytes,
+            )
         deadline, seen, waited = time.monotonic() + timeout, self._releases, False
         while (lease := self._take_free(slab_bytes)) is None:
             if self._add_slab(slab_bytes) or self._evict():

@@ -32,10 +32,14 @@ class Rectangle(Params):
     dimensions: PixelSize = PixelSize()
 
 
+Coordinate = Annotated[float, Field(ge=-1e12, le=1e12)]
+Radius = Annotated[float, Field(ge=0, le=1e12)]
+
+
 class Position(Params):
-    x: float = 0.0
+    x: Coordinate = 0.0
     """Along a row [pixel]; a pixel's centre has whole coordinates."""
-    y: float = 0.0
+    y: Coordinate = 0.0
     """Along a column [pixel]; a pixel's centre has whole coordinates."""
 
 
@@ -46,9 +50,9 @@ class Arc(Params):
     """
 
     center: Position = Position()
-    r1: Annotated[float, Field(ge=0)] = 0.0
+    r1: Radius = 0.0
     """Inner radius [pixel]."""
-    r2: Annotated[float, Field(ge=0)] = 1.0
+    r2: Radius = 1.0
     """Outer radius [pixel]."""
     a1: float = 0.0
     """Angle where the arc begins [degree]."""

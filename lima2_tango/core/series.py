@@ -99,6 +99,11 @@ class Series:
             self._changed.notify_all()
 
     @property
+    def overrun(self) -> bool:
+        """True when this receiver has delivered beyond the cut: it heard of the stop too late."""
+        return self._cut is not None and self.delivered > self._cut
+
+    @property
     def end(self) -> int:
         """Global index before which the series ends, as far as it is known now."""
         return self._end if self._cut is None else min(self._end, self._cut)

@@ -81,9 +81,15 @@ class Process:
 
     def close_processing(self, uuid: str) -> None:
         """Un-export the processing device of a run and delete it from the database."""
-        if uuid in self._devices:  # else another client has just done it
-            tango.Util.instance().delete_device(*self._devices[uuid])
-            self._devices.pop(uuid, None)
+        with self._lock:
+            found = self._devices.pop(uuid, None)
+        if found is None:  # another client has just done it
+            return
+        try:
+            tango.Util.instance().delete_device(*found)
+        except tango.DevFailed:
+            self._devices[uuid] = found
+            raise
 
     def run_of(self, device_name: str) -> Run | None:
         """The run behind a processing device; None for a device that a killed server left in the database."""

@@ -13,7 +13,7 @@ from lima2_tango.core.frame import FrameSpec
 
 _NUMPY = {".npy", ".npz"}
 _HDF5 = {".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".cxi"}
-_UNREADABLE = (
+_UNREADABLE = (MemoryError, 
     OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, EOFError, zlib.error
 )  # fmt: skip
 """What the readers raise for files that are not what their names say; fabio has no error class of its own."""

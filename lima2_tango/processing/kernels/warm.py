@@ -42,7 +42,8 @@ def warm(dtypes: Iterable[str] = COMMON, budget: float = 60.0) -> list[str]:
 def ready_kernels(kind: str, dtype: np.dtype) -> None:
     """Make the kernels of one kind of node (a key of `KINDS`) ready for a pixel type; free after the first time."""
     spec = FrameSpec(1, SIZE, SIZE, dtype)
-    KINDS[kind](spec, Block(np.ones((1, *spec.shape), dtype), np.zeros(1, np.int64), 0, np.zeros(1), Lease()))
+    memory = Lease(buffer=np.zeros(spec.nbytes, np.uint8))  # says that a block is one frame long
+    KINDS[kind](spec, Block(np.ones((1, *spec.shape), dtype), np.zeros(1, np.int64), 0, np.zeros(1), memory))
 
 
 def _binning(spec: FrameSpec, block: Block) -> None:

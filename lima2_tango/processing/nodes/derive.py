@@ -19,13 +19,16 @@ def pixels(lease: Lease, n: int, spec: FrameSpec) -> NDArray[Any]:
 def derive(block: Block, spec: FrameSpec, pool: Pool, fill: Callable[[NDArray[Any]], None]) -> Block:
     """A block with the numbers of `block` whose pixels [n, channel, row, column], of `spec`, `fill` writes.
 
-    Its slab holds as many frames as the slab of `block`, or as a full block where the camera owns the memory, so that
-    short blocks need no slabs of other sizes.
+    Its slab holds as many frames as the slab of `block`; where the camera owns that memory, as the next power of
+    two and at most a full block: blocks of all lengths share a few sizes of slab.
     """
     n = len(block)
     source = block.lease.buffer
-    memory = BLOCK_BYTES if source is None else source.nbytes
-    capacity = max(n, memory // max(1, block.spec.nbytes))
+    if source is None:
+        full = BLOCK_BYTES // max(1, block.spec.nbytes)
+        capacity = max(n, min(full, 1 << (n - 1).bit_length()))
+    else:
+        capacity = max(n, source.nbytes // max(1, block.spec.nbytes))
     lease = pool.take(capacity * spec.nbytes)
     try:
         data = pixels(lease, n, spec)
