@@ -1,6 +1,7 @@
 # make demo    a whole system acquires, checks and shows 200 real-looking frames, then leaves nothing running
 # make test    style, types, import contracts and all tests but the long ones; lists what was skipped and why
-# Both build a private environment in .venv from nothing but Python 3.11+ and the package index, MPI included.
+# make install, make install-test   only the environments of the two
+# All build a private environment in .venv from nothing but Python 3.11+ and the package index, MPI included.
 
 PYTHON ?= python3
 MPI ?= mpich
@@ -8,10 +9,14 @@ MPI ?= mpich
 VENV ?= .venv$(if $(filter-out mpich,$(MPI)),-$(MPI))
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-long check clean help
+.PHONY: install install-test demo test test-long check clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
+
+install: $(VENV)/.installed-$(MPI)-demo
+
+install-test: $(VENV)/.installed-$(MPI)-test
 
 demo: $(VENV)/.installed-$(MPI)-demo
 	$(BIN)/lima2 demo

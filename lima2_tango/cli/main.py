@@ -71,7 +71,11 @@ def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
     short: Annotated[bool, typer.Option("--short", help="Seconds instead of minutes, for a quick look.")] = False,
 ) -> None:
-    """Measure what users wait for, each figure against its reference in the same run."""
+    """Measure what users wait for, each figure against its reference in the same run.
+
+    Rows: P11, how fast acq_state answers while frames come as fast as they can, against 20 ms. A ratio is made so that
+    more is better. Without a row all are measured, which takes about a minute.
+    """
     try:
         from .bench.rows import measure  # what it needs is an extra
     except ModuleNotFoundError as error:

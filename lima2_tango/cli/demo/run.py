@@ -60,10 +60,10 @@ class Report:
         rate = self.nb_frames / self.acquisition_s
         speed = bytes_text(self.raw_bytes / self.acquisition_s)
         table.add_row("frames", f"{self.nb_frames} of {bytes_text(self.raw_bytes / self.nb_frames)}")
-        table.add_row("rate", f"{rate:.1f} frames/s, {speed}/s")
+        table.add_row("rate, start to last frame", f"{rate:.1f} frames/s, {speed}/s")
         table.add_row("data", f"{bytes_text(self.raw_bytes)}, saved as {bytes_text(self.saved_bytes)}")
         table.add_row("compression ratio", f"{self.raw_bytes / self.saved_bytes:.2f}")
-        table.add_row("files", f"{self.nb_files} and {self.master}")
+        table.add_row("files", f"{self.nb_files}, and the master {self.master}")
         table.add_row("picture", str(self.picture))
         for phase, seconds in self.phases.items():
             table.add_row(phase, f"{seconds:.1f} s")
