@@ -13,13 +13,14 @@ from lima2_tango.testing.worlds import memory_job
 BOUND = 30
 MPI_BODY = """
 import json, sys
+from pathlib import Path
 from tests.contract.test_worlds import exchange
 from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi
 assert launched_by_mpi()
 world = MpiWorld()
 result = exchange(world)
 world.close()
-print(json.dumps([world.rank, world.size, result]))
+Path(sys.argv[1], f"{world.rank}.json").write_text(json.dumps([world.rank, world.size, result]))
 """
 MESSAGES = 20
 
@@ -45,12 +46,12 @@ def expected(rank, size):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_mpi_carries_every_message_once_and_in_order(size):
+def test_mpi_carries_every_message_once_and_in_order(tmp_path, size):
     launcher = Path(sys.prefix) / "bin" / "mpiexec"
-    command = [str(launcher), "-n", str(size), sys.executable, "-c", MPI_BODY]
+    command = [str(launcher), "-n", str(size), sys.executable, "-c", MPI_BODY, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=2 * BOUND)
     assert done.returncode == 0, done.stderr
-    results = sorted(json.loads(line) for line in done.stdout.splitlines())
+    results = sorted(json.loads(file.read_text()) for file in tmp_path.glob("*.json"))
     assert [rank for rank, _, _ in results] == list(range(size))
     for rank, world_size, arrived in results:
         assert world_size == size
