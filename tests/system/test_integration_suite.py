@@ -19,6 +19,9 @@ LONGEST_LINE = 300
 """The database logs whole schemas; a report does without [character]."""
 
 
+START_RAN_OUT = "from lima2 devices after 3 seconds"
+
+
 @pytest.fixture(scope="session")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source distribution of the client, downloaded once per session; it carries the tests, the wheel does not."""
@@ -60,7 +63,14 @@ def outcome_of_suite(root: Path) -> tuple[dict[str, int], str]:
 
 
 def test_the_clients_integration_tests_pass_unmodified(sdist: Path, tmp_path: Path) -> None:
-    outcome, text = outcome_of_suite(unpacked(sdist, tmp_path))
+    """Once more where its fixture's three seconds for the start ran out, which a loaded machine can need alone.
+
+    The repetitions of `make test-long` allow no second try: they measure just that.
+    """
+    root = unpacked(sdist, tmp_path)
+    outcome, text = outcome_of_suite(root)
+    if START_RAN_OUT in text:
+        outcome, text = outcome_of_suite(root)
     assert outcome == {"passed": NB_TESTS}, text
 
 
