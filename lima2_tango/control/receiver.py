@@ -1,7 +1,6 @@
 """A receiver's acquisitions: what its Tango device calls."""
 
 import gc
-import logging
 import re
 from dataclasses import dataclass
 from threading import Lock, RLock, get_ident
@@ -24,8 +23,6 @@ from lima2_tango.transport.roster import Roster
 
 from .run import Run
 from .settings import Settings
-
-log = logging.getLogger(__name__)
 
 PREPARE_TIMEOUT = 60.0
 """A Prepare that another one keeps waiting for longer is refused [s]."""
@@ -186,8 +183,7 @@ class Receiver:
         """End the run at a frame that all receivers agree on; safe in every state."""
         with self._lock:
             if self.machine.state is State.PREPARED:
-                self._abandon_prepared()
-                self._unprepare()
+                self._give_up_prepared()
             elif self.machine.state is State.RUNNING:
                 self._participant.request_stop(self._running().uuid)
 
@@ -209,8 +205,7 @@ class Receiver:
             if run is self._current:
                 if self.machine.state is State.RUNNING:
                     raise StateError(f"pipeline {uuid} is running: stop it before you erase it")
-                self._abandon_prepared()
-                self._unprepare()
+                self._give_up_prepared()
         if not run.join(ERASE_TIMEOUT):
             raise StateError(f"pipeline {uuid} still has frames to save: erase it when it has finished")
         return run
@@ -239,13 +234,14 @@ class Receiver:
         self._check_trigger(params)
         rank, receivers = self.rank, len(self._roster.receivers())
         spec = self._camera.prepare(params, rank, receivers, self._memory())
+        most_frames = None if params.acq.endless else params.acq.nb_frames
         setup = Setup(
             acquisition=params,
             spec=spec,
             rank=rank,
             pool=self._memory(),
             workers=self._threads(),
-            open_sink=opener(rank, self._metadata(params, proc_params, rank), self._share(params, receivers)),
+            open_sink=opener(rank, self._metadata(params, proc_params, rank), most_frames),
             allowed_commands=self.settings.allowed_commands,
         )
         return _Built(params, plugin, plugin.build(proc_params, setup))
@@ -273,11 +269,6 @@ class Receiver:
             version=__version__,
         )
 
-    @staticmethod
-    def _share(params: AcquisitionParams, receivers: int) -> int | None:
-        """Frames that this receiver will get at most; None for an endless run."""
-        return None if params.acq.endless else params.acq.nb_frames
-
     def _memory(self) -> Pool:
         if self._pool is None:
             self._pool = Pool(self.settings.budget(self._roster.processes_on_this_host()))
@@ -299,6 +290,10 @@ class Receiver:
             if self.machine.state is State.PREPARED and self._current is not None:
                 self._participant.prepared("")
                 self._current.abandon()
+
+    def _give_up_prepared(self) -> None:
+        self._abandon_prepared()
+        self._unprepare()
 
     def _unprepare(self) -> None:
         """What was prepared is gone: PREPARED -> IDLE, any other state stays."""

@@ -50,9 +50,6 @@ class AcquisitionDevice(Device):
         """What went wrong in the current or last acquisition."""
         raise NotImplementedError
 
-    def reset(self) -> None:
-        raise NotImplementedError
-
     def delete_device(self) -> None:
         """Init is Reset: refused while running. Tango ignores the refusal where it restarts or ends the device."""
         with as_dev_failed("Init"):
