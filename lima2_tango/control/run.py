@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 LEAST_RUN = 0.15
 """A run shows a state other than idle for at least this long: clients poll every 50 ms [s]."""
-LEAST_BEFORE_FINISHED = 0.1
-"""The finished event comes no earlier after Start: events right after a subscription can be lost [s]."""
+SETTLE = 0.1
+"""Between the final counts and the finished event [s]. The conductor polls the counts every 50 ms and ends its table of
+frames with what it had read when the event came; and events right after a subscription can be lost."""
 PROGRESS_INTERVAL = 0.02
 """The coordinator hears of progress this often at most [s]."""
 
@@ -66,6 +67,8 @@ class Run:
         self.begun = False
         """Started, or given up."""
         self._told = 0.0
+        self._leaving = Event()
+        """The process goes down: there is no time to settle."""
 
     def start(self, rank: int, participant: Participant, ended: Ended) -> None:
         """Begin, once; raises StateError where the run was given up meanwhile."""
@@ -79,7 +82,7 @@ class Run:
     def abandon(self) -> None:
         """A run that was prepared and not started ends with no frames; without effect on any other."""
         if self._begin_once():
-            self._thread = Thread(target=self._finish, args=(time.monotonic(), None), name=f"lima2-run-{self.uuid[:8]}")
+            self._thread = Thread(target=self._finish, args=(None,), name=f"lima2-run-{self.uuid[:8]}")
             self._thread.start()
 
     def _begin_once(self) -> bool:
@@ -89,6 +92,7 @@ class Run:
 
     def end_now(self, timeout: float) -> None:
         """The process goes down: close the files with what they have, `timeout` seconds at most."""
+        self._leaving.set()
         if not self.acquired.is_set():
             self._participant.cut_here()
         if not self.join(timeout / 2):
@@ -122,7 +126,7 @@ class Run:
         self.acquired.set()
         self._ended(self, failure)
         if failure is None or not self.pipeline.fails_activation:
-            self._finish(begin, processing_failure)
+            self._finish(processing_failure)
 
     def _acquire(self) -> None:
         go = self._participant.agree(self.uuid)
@@ -165,7 +169,7 @@ class Run:
                 f"the camera made {end.nb_frames} frames for this receiver, but {self.nb_frames} arrived"
             )
 
-    def _finish(self, begin: float, failure: BaseException | None) -> None:
+    def _finish(self, failure: BaseException | None) -> None:
         """Complete the pipeline; whatever happens, say once that it is finished."""
         try:
             if failure is None:
@@ -176,7 +180,7 @@ class Run:
             if failure is not None:
                 self._report(failure if isinstance(failure, Exception) else Lima2Error(str(failure)))
         finally:
-            _sleep_until(begin + LEAST_BEFORE_FINISHED)
+            self._leaving.wait(SETTLE)
             self.finished.set()
             for tell in self.on_finished:
                 tell()

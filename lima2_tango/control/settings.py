@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from pydantic import BaseModel
 
 from lima2_tango.core.errors import ParamError
@@ -29,6 +28,8 @@ class Settings:
 
     def budget(self, receivers_on_host: int) -> int:
         """Bytes of frame memory for one receiver."""
+        import psutil  # not before it is needed: a rank's start counts every import
+
         return self.memory_budget or int(psutil.virtual_memory().available * BUDGET_SHARE / receivers_on_host)
 
     def worker_count(self, receivers_on_host: int) -> int:

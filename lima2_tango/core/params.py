@@ -1,9 +1,14 @@
 """One declaration of a parameter gives its validation, its JSON schema, its help and its reference page."""
 
+import ast
+import inspect
 import json
+from functools import cache
+from importlib import import_module
+from itertools import pairwise
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 
 from .errors import ParamError
 
@@ -29,9 +34,8 @@ class Params(BaseModel):
     without double quotes (a Tango database on MariaDB loses escaped ones).
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True
-    )
+    # What start-up need not wait for is built at first use; pydantic itself would read docstrings at once.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -59,6 +63,45 @@ class Params(BaseModel):
         defaults = json.loads(cls().model_dump_json())
         plain = _inline(schema, definitions, defaults)
         return json.dumps({"$schema": "http://json-schema.org/draft-06/schema#", **plain}, separators=(",", ":"))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for name, text in _docstrings(cls).items():
+            if name in properties:
+                properties[name].setdefault("description", text)
+        return schema
+
+
+def _docstrings(model: type) -> dict[str, str]:
+    """The text below each field of a class, and of those it inherits and does not declare anew."""
+    found: dict[str, str] = {}
+    for cls in reversed(model.__mro__[: model.__mro__.index(Params)]):
+        for statement, below in pairwise([*_class_bodies(cls.__module__)[cls.__qualname__], None]):
+            match statement, below:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(value=ast.Constant(str(text))):
+                    found[name] = inspect.cleandoc(text)
+                case ast.AnnAssign(target=ast.Name(name)), _:
+                    found.pop(name, None)
+    return found
+
+
+@cache
+def _class_bodies(module: str) -> dict[str, list[ast.stmt]]:
+    """The statements of each class of a module, by qualified name; one parse serves all (a start waits for it)."""
+    found: dict[str, list[ast.stmt]] = {}
+
+    def visit(node: ast.AST, path: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef):
+                found[path + child.name] = child.body
+                visit(child, f"{path}{child.name}.")
+            elif isinstance(child, ast.FunctionDef):
+                visit(child, f"{path}{child.name}.<locals>.")
+
+    visit(ast.parse(inspect.getsource(import_module(module))), "")
+    return found
 
 
 _KEPT = (

@@ -19,6 +19,13 @@ from .receiver import ReceiverDevice
 PROCESSING_VERSION = "core-1.2.0"
 """What the clients check of a processing class (contract section 2.5)."""
 
+ROLES: dict[str, type[AcquisitionDevice]] = {"Control": ControlDevice, "Receiver": ReceiverDevice}
+
+
+def class_of(camera: Plugin, role: str) -> str:
+    """Name of the Tango class of a camera in a role."""
+    return f"Lima{camera.name}{role}"
+
 
 def camera_classes(wanted: set[str] | None = None) -> dict[str, type[AcquisitionDevice]]:
     """Control and receiver classes of every camera, by Tango class name; only the `wanted` ones where given."""
@@ -27,8 +34,8 @@ def camera_classes(wanted: set[str] | None = None) -> dict[str, type[Acquisition
         if wanted is not None and not _is_wanted(name, wanted):
             continue
         plugin: Plugin = load("cameras", name)
-        for role, base in (("Control", ControlDevice), ("Receiver", ReceiverDevice)):
-            class_name = f"Lima{plugin.name}{role}"
+        for role, base in ROLES.items():
+            class_name = class_of(plugin, role)
             if wanted is None or class_name in wanted:
                 classes[class_name] = _camera_class(plugin, class_name, base)
     _refuse_unknown((wanted or set()) - set(classes))

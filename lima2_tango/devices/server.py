@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import TextIO
 
@@ -19,9 +20,10 @@ from lima2_tango.transport.channel import CHANNEL_THREAD, Channel, World, WorldO
 from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi
 from lima2_tango.transport.segments import remove_dead_segments
 
-from . import database
+from . import database as registry
 from .base import LOG_LEVELS, AcquisitionDevice
-from .factory import PROCESSING_VERSION, camera_classes, processing_classes
+from .control import ControlDevice
+from .factory import PROCESSING_VERSION, ROLES, camera_classes, class_of, processing_classes
 from .process import Process
 from .processing import ProcessingDevice
 from .receiver import ReceiverDevice
@@ -56,17 +58,21 @@ def main() -> None:
 
 def _serve(instance: str, tango_options: list[str]) -> int:
     # MPI comes last: a rank that waits for the others in there takes a core from them.
-    wanted = _classes_to_serve(instance, tango_options)
-    cameras = camera_classes(wanted)
+    registered = "-nodb" not in tango_options and not instance.startswith("-")
+    database = tango.Database() if registered else None
+    listed = {} if database is None else registry.listed(database, instance)
+    cameras = camera_classes(set(listed.values()) if registered else _classes_on_command_line(tango_options))
     received = [made.plugin for made in cameras.values() if issubclass(made, ReceiverDevice)]
-    registered = _has_database(instance, tango_options)
-    processing = processing_classes() if received and registered else {}
-    if registered:
-        _write_database(instance, cameras, processing)
+    processing = processing_classes() if registered else {}
+    if database is not None:
+        _clear(database, listed, processing)
+        for made in cameras.values():
+            if issubclass(made, ControlDevice):
+                _publish(database, made.plugin, processing)
     world, alone = _join_job()
     process = Process(Channel(world), alone=alone, registered=registered)
     AcquisitionDevice.process = ProcessingDevice.process = process
-    argv = [database.SERVER, instance, *tango_options]
+    argv = [registry.SERVER, instance, *tango_options]
     util = tango.Util(argv)
     # Reads of acq_state must answer while a Prepare is busy (contract R2): our own locks order the commands.
     util.set_serial_model(tango.SerialModel.NO_SYNC)
@@ -88,18 +94,12 @@ def _serve(instance: str, tango_options: list[str]) -> int:
     return 0
 
 
-def _has_database(instance: str, tango_options: list[str]) -> bool:
-    return "-nodb" not in tango_options and not instance.startswith("-")
-
-
-def _classes_to_serve(instance: str, tango_options: list[str]) -> set[str] | None:
-    """Those that the database lists, or without one those that -dlist names (CLASS::DEVICE,...); None: all."""
-    if _has_database(instance, tango_options):
-        return set(database.classes_of(instance))
-    if "-dlist" in tango_options[:-1]:
-        listed = tango_options[tango_options.index("-dlist") + 1]
-        return {entry.split("::")[0] for entry in listed.split(",") if "::" in entry} or None
-    return None
+def _classes_on_command_line(tango_options: list[str]) -> set[str] | None:
+    """Those that -dlist names (CLASS::DEVICE,...); None without it: all."""
+    if "-dlist" not in tango_options[:-1]:
+        return None
+    entries = tango_options[tango_options.index("-dlist") + 1].split(",")
+    return {entry.split("::")[0] for entry in entries if "::" in entry} or None
 
 
 def _answering(process: Process, received: list[Plugin]) -> None:
@@ -137,15 +137,20 @@ def _join_job() -> tuple[World, bool]:
     return world, False
 
 
-def _write_database(
-    instance: str, cameras: dict[str, type[AcquisitionDevice]], processing: dict[str, type[ProcessingDevice]]
-) -> None:
-    """Schemas and versions, before the first client can ask; and no device of a killed predecessor (contract R8)."""
-    for name in database.purge(instance, list(processing)):
-        log.warning("deleted %s, which a killed server had left in the database", name)
-    schemas = {name: ("acq_params", made.plugin.params.schema_text()) for name, made in cameras.items()}
+def _clear(database: tango.Database, listed: dict[str, str], processing: Collection[str]) -> None:
+    """Tango must not make the devices again that a killed predecessor left in the database (contract R8)."""
+    for name, class_name in listed.items():
+        if class_name in processing:
+            database.delete_device(name)
+            log.warning("deleted %s, which a killed server had left in the database", name)
+
+
+def _publish(database: tango.Database, camera: Plugin, processing: dict[str, type[ProcessingDevice]]) -> None:
+    """The control's process writes schemas and versions for all: none answers before every rank has joined the job."""
+    acquisition = ("acq_params", camera.params.schema_text())
+    schemas = {class_of(camera, role): acquisition for role in ROLES}
     schemas |= {name: ("proc_params", made.plugin.params.schema_text()) for name, made in processing.items()}
-    database.publish(schemas, dict.fromkeys(processing, PROCESSING_VERSION))
+    registry.publish(database, schemas, dict.fromkeys(processing, PROCESSING_VERSION))
 
 
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -158,6 +158,31 @@ def test_a_stop_cuts_all_receivers_at_one_frame(rig: Rig) -> None:
         assert rig.xferred() == counted
 
 
+def test_who_polls_the_counts_has_the_final_ones_before_the_finished_event(rig: Rig, tmp_path: Path) -> None:
+    """R14: the conductor ends its table of frames at that event with what it has read, and places files by it."""
+    pause, finished, seen = Event(), Event(), []
+    mode = {"acq.trigger_mode": "software", "acq.nb_frames": 13}
+    rig.prepare(rig.acq(FAST | SMALL | mode), rig.legacy(tmp_path))
+
+    def poll() -> None:
+        while not finished.is_set():
+            seen.append([counters["nb_frames_source"] for counters in rig.counters()])
+            pause.wait(0.05)
+
+    with EventLog(rig.processing()) as events:
+        rig.start()
+        poller = Thread(target=poll)
+        poller.start()
+        for count in range(1, 14):
+            rig.trigger()
+            rig.wait_counted("nb_frames_source", count)
+        wait_for(events.finished, 5, "is_finished")
+        finished.set()
+        poller.join(5)
+    # A read that was on its way when the event came does not count: the one before it is the conductor's last.
+    assert seen[-2] == [7, 6]
+
+
 def test_dynamic_rows_tell_where_each_frame_went(rig: Rig) -> None:
     """Contract section 9: `popFrameIdx` rows are in local order and cover the series."""
     acq = rig.acq(FAST | SMALL | {"acq.nb_frames": 42, "det.dispatch_mode": "predictive_random"})

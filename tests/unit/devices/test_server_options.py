@@ -67,7 +67,7 @@ def test_messages_reach_the_file_from_the_level_on(tmp_path, logger, level, seen
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_need_no_database(option):
-    command = [sys.executable, "-c", "from lima2_tango.devices.server import main; main()", option]
+    command = [sys.executable, "-c", "from lima2_tango.devices.launch import main; main()", option]
     done = subprocess.run(command, capture_output=True, text=True, timeout=QUICK)
     assert "lima2_tango" in done.stdout
     assert done.returncode == 0
@@ -75,7 +75,7 @@ def test_help_and_version_need_no_database(option):
 
 def test_a_database_that_is_down_is_one_sentence(monkeypatch):
     monkeypatch.setenv("TANGO_HOST", "127.0.0.1:1")
-    command = [sys.executable, "-c", "from lima2_tango.devices.server import main; main()", "nobody"]
+    command = [sys.executable, "-c", "from lima2_tango.devices.launch import main; main()", "nobody"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=QUICK)
     assert done.returncode == 1
     assert "Tango cannot serve nobody" in done.stderr
