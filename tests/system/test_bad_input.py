@@ -193,6 +193,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_was_written(
     """Frames of 1 MiB into 16 MiB: the run fails with the reason, the files before it are whole."""
     folder = mounted / "\u6e2c\u5b9a"
     frames = {"acq.nb_frames": 0, "acq.expo_time": 5_000, "img.roi": rectangle(0, 0, 1024, 1024)}
+    frames["det.generator.pixel_type"] = "gray8"
     saving = {"saving.compression": "none", "saving.nb_frames_per_file": 2}
     client.prepare(client.acq(frames), client.proc(folder, saving))
     client.start()
