@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -16,6 +17,7 @@ import tango.server
 
 from lima2_tango import __version__
 from lima2_tango.cameras.base import Plugin
+from lima2_tango.processing.executor import NICENESS
 from lima2_tango.transport.channel import CHANNEL_THREAD, Channel, World, WorldOfOne
 from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi
 from lima2_tango.transport.segments import remove_dead_segments
@@ -106,7 +108,17 @@ def _answering(process: Process, received: list[Plugin]) -> None:
     """Tango answers from now on: meet the other ranks, and get ready what the first Prepare would wait for."""
     process.announce()
     if received:
+        _give_way()
         threading.Thread(target=warm_up, args=[process.roster, received], name="lima2-warm-up", daemon=True).start()
+
+
+def _give_way() -> None:
+    """Where the kernel shares the cores among sessions, the niceness of a worker counts in its own session only.
+
+    Unless this session is lowered too, clients and conductor wait: under load for seconds, as seen on Linux 6.18.
+    """
+    with suppress(OSError):  # a kernel without such groups
+        Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def _nowhere() -> TextIO:
