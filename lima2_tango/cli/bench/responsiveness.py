@@ -40,13 +40,13 @@ CONFIG = SystemConfig(
 """The same as `config/simulator.yaml`."""
 
 
-def measure(short: bool, tell: Callable[[str], None]) -> Row:
+def measure(short: bool, tell: Callable[[str], None]) -> list[Row]:
     """Run the Simulator as fast as it goes for 60 s (8 s in short form), saving to memory, conductor attached."""
     seconds = SHORT if short else LONG
     with tempfile.TemporaryDirectory(dir=_memory_disk(), prefix="lima2_bench_") as folder:
         with System(CONFIG, Path(folder) / "system") as system:
             system.wait_ready(READY)
-            return _measure(system, Path(folder), seconds, tell)
+            return [_measure(system, Path(folder), seconds, tell)]
 
 
 def _measure(system: System, folder: Path, seconds: float, tell: Callable[[str], None]) -> Row:

@@ -9,9 +9,10 @@ from .row import Row
 
 Tell = Callable[[str], None]
 """Takes what a person who waits should read."""
+Measure = Callable[[bool, Tell], Sequence[Row]]
+"""Takes the short form or not, and whom to tell of its progress."""
 
-ROWS: dict[str, Callable[[bool, Tell], Row]] = {"P11": responsiveness.measure}
-"""Name -> (short form, tell) -> row"""
+ROWS: dict[str, Measure] = {"P11": responsiveness.measure}
 
 
 def measure(names: Sequence[str], short: bool, tell: Tell) -> list[Row]:
@@ -19,4 +20,4 @@ def measure(names: Sequence[str], short: bool, tell: Tell) -> list[Row]:
     for name in names:
         if name not in ROWS:
             raise ParamError("ROW", name, f"there is no such row; have: {', '.join(ROWS)}")
-    return [ROWS[name](short, tell) for name in names or ROWS]
+    return [row for name in names or ROWS for row in ROWS[name](short, tell)]
