@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .frame import Block, FrameSpec
+from .meter import Meter
 from .storage import SavingParams
 
 
@@ -13,6 +14,10 @@ class Sink(Protocol):
     @property
     def nb_frames_saved(self) -> int:
         """Frames whose bytes were handed to the file system so far."""
+
+    @property
+    def written(self) -> Meter:
+        """Bytes of images handed to the file system, as they are in the files."""
 
     def encode(self, block: Block) -> Any:
         """Compress the block's frames; called by several workers at once, in any order."""

@@ -35,12 +35,18 @@ class AcquisitionDevice(Device):
     allowed_commands = device_property(
         dtype=(str,), default_value=[], doc="Programs that max_countrate_protection may run; default none."
     )
+    workers = device_property(
+        dtype=int,
+        default_value=0,
+        doc="Threads that process frames in this process; 0 is the cores of the host shared by its receivers.",
+    )
 
     def settings(self) -> Settings:
         return Settings(
             memory_budget=self.memory_budget << 20,
             data_roots=tuple(self.data_roots),
             allowed_commands=tuple(self.allowed_commands),
+            workers=self.workers,
         )
 
     def machine(self) -> StateMachine:

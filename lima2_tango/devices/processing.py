@@ -10,6 +10,7 @@ from tango.server import Device, attribute, command
 
 from lima2_tango.control.run import Run
 from lima2_tango.core.errors import NotAvailableError
+from lima2_tango.processing.pipeline import Pressure
 from lima2_tango.processing.plugin import PipelinePlugin
 
 from . import encoded
@@ -74,11 +75,40 @@ class ProcessingDevice(Device):
         """What stopped the processing: No error, or JSON with what and errinfo; a DATA_READY event says so."""
         return text_of(self._run.last_error if self._run else None)
 
+    @attribute(dtype="DevULong64", unit="block")
+    def blocks_queued(self) -> int:
+        """Blocks of frames between the camera and their file or last reader; a full queue holds the camera back."""
+        return self._pressure("blocks_queued").blocks_queued
+
+    @attribute(dtype="DevULong64", unit="block")
+    def most_blocks_queued(self) -> int:
+        """The most blocks that were queued at once in this run."""
+        return self._pressure("most_blocks_queued").most_blocks_queued
+
+    @attribute(dtype="DevULong64")
+    def queue_waits(self) -> int:
+        """How often the camera had to wait for room in the queue."""
+        return self._pressure("queue_waits").queue_waits
+
+    @attribute(dtype="DevULong64", unit="byte")
+    def bytes_saved(self) -> int:
+        """Bytes of images handed to the file system, as compressed."""
+        return self._pressure("bytes_saved").bytes_saved
+
+    @attribute(dtype=float, unit="byte/s")
+    def saving_rate(self) -> float:
+        """Bytes handed to the file system in the last second."""
+        return self._pressure("saving_rate").saving_rate
+
     @command(dtype_out="DevEncoded", doc_out="rows of recv_idx and frame_idx, in order of arrival")
     def popFrameIdx(self) -> tuple[str, bytearray]:
         """Global numbers of the frames that arrived since the last call, where frame_idx_enabled asks for them."""
         with as_dev_failed("popFrameIdx"):
             return encoded.rows(self.run().pipeline.pop("popFrameIdx"))
+
+    def _pressure(self, reader: str) -> Pressure:
+        with as_dev_failed(reader):
+            return self.run().pipeline.pressure()
 
     def _push_finished(self) -> None:
         self._push("is_finished")

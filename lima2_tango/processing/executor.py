@@ -100,6 +100,11 @@ class OrderedStage(Generic[R]):
         self.on_error: Callable[[], None] | None = None
         """Called once, when the stage has failed."""
 
+    @property
+    def in_flight(self) -> int:
+        """Blocks that were put and are neither committed nor given back."""
+        return self._in_flight
+
     def put(self, block: Block) -> None:
         """Hand over a block (and its lease); waits while the queue is full."""
         outcome = _Outcome[R](int(block.index[0]), int(block.index[-1]), len(block))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lima2_tango.core.errors import Lima2Error, ProcessingError, SavingError
 from lima2_tango.core.frame import Block, FrameSpec
+from lima2_tango.core.meter import Meter
 from lima2_tango.core.sink import Sink
 
 from . import chain
@@ -16,7 +17,7 @@ from .guard import Guard
 from .kernels.warm import ready_kernels
 from .node import Node, check, specs
 from .nodes.accumulation import Accumulator
-from .pipeline import Counters, Pipeline, Setup
+from .pipeline import Counters, Pipeline, Pressure, Setup
 from .pipelines.legacy import LegacyParams
 from .reduction import Reduction
 from .rows import FRAME_IDX, RowQueue
@@ -70,6 +71,10 @@ class Legacy(Pipeline[LegacyParams]):
         self._sink: Sink | None = setup.open_sink(params.saving, final, "$.saving") if params.saving.enabled else None
         self._keep_frames(same=not made and self._accumulator is None)
         self._ready_kernels(framed, corrected, final)
+
+    def pressure(self) -> Pressure:
+        stage, written = self._stage, Meter() if self._sink is None else self._sink.written
+        return Pressure(stage.in_flight, stage.high_water, stage.waits, written.total, written.rate())
 
     def put(self, block: Block) -> None:
         self._stage.put(block)

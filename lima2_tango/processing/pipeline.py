@@ -56,6 +56,22 @@ class Counters:
             return dict(self._counts)
 
 
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """Where frames queue: what a person looks at when a pipeline cannot keep up."""
+
+    blocks_queued: int = 0
+    """Blocks that the camera has handed over and that are not committed yet."""
+    most_blocks_queued: int = 0
+    """The most there were at once in this run."""
+    queue_waits: int = 0
+    """How often the camera had to wait for room in the queue."""
+    bytes_saved: int = 0
+    """Bytes of images in the files, as compressed."""
+    saving_rate: float = 0.0
+    """Growth of that in the last second [byte/s]."""
+
+
 class Pipeline(ABC, Generic[P]):
     """One acquisition's processing on one receiver.
 
@@ -142,6 +158,10 @@ class Pipeline(ABC, Generic[P]):
         for each in made:
             pool.reserve(frames * each.nbytes, self.setup.workers.count + 2)
         return max(2, int(budget * QUEUE_SHARE) // in_flight)
+
+    def pressure(self) -> Pressure:
+        """Where frames queue; all zero for a pipeline that has no queue."""
+        return Pressure()
 
     def last_frames(self) -> dict[str, int]:
         """`<label>_idx` -> global index of the newest frame of each stream, -1 before the first."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lima2_tango.core.errors import ParamError, SavingError
 from lima2_tango.core.frame import Block, FrameSpec, Lease
+from lima2_tango.core.meter import Meter
 from lima2_tango.core.sink import OpenSink
 from lima2_tango.core.storage import FileExistsPolicy, SavingParams
 from lima2_tango.core.units import bytes_text
@@ -82,6 +83,7 @@ class SeriesWriter:
         self._next_number = params.start_number
         self._error: SavingError | None = None
         self._saved = 0
+        self.written = Meter()
 
     @property
     def nb_frames_saved(self) -> int:
@@ -114,6 +116,7 @@ class SeriesWriter:
                 file = self._file or self._open_next()
                 file.write(chunks, int(encoded.index[row]), float(encoded.time[row]), bool(encoded.valid[row]))
                 self._saved += 1
+                self.written.add(sum(len(chunk) if isinstance(chunk, bytes) else chunk.nbytes for chunk in chunks))
                 if file.full:
                     self._complete()
         except SavingError as error:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lima2_tango.core.acquisition import AcquisitionParams
 from lima2_tango.core.errors import Lima2Error, NotAvailableError, ParamError, ProcessingError, SavingError
 from lima2_tango.core.frame import Block, FrameSpec
+from lima2_tango.core.meter import Meter
 from lima2_tango.core.params import Params
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.storage import SavingParams
@@ -73,6 +74,7 @@ class MemorySink:
         """Global index of each frame kept."""
         self.frames: list[NDArray[Any]] = []
         self.before_encode: Callable[[Block], None] = lambda block: None
+        self.written = Meter()
         self._fail_at = fail_at
         self._lock = Lock()
 
@@ -97,6 +99,7 @@ class MemorySink:
         fitting = len(encoded.index) if self._fail_at is None else max(0, self._fail_at - encoded.local)
         self.index += encoded.index[:fitting]
         self.frames += list(encoded.data[:fitting])
+        self.written.add(encoded.data[:fitting].nbytes)
         if fitting < len(encoded.index):
             raise SavingError("no space left on the device")
 

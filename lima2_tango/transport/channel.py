@@ -8,7 +8,7 @@ from typing import Protocol
 
 from .messages import Message, decode
 
-ACTIVE_SLEEP = 1e-3
+ACTIVE_SLEEP = 2e-3
 IDLE_SLEEP = 50e-3
 """MPI cannot wake a sleeper: probes are this far apart [s] while a run is on, and while none is."""
 CHANNEL_THREAD = "lima2-channel"

@@ -196,6 +196,19 @@ def test_dynamic_rows_tell_where_each_frame_went(rig: Rig) -> None:
         assert list(dealt[rank]) == [i for i in range(42) if pattern[i % 8] == rank]
 
 
+def test_the_pressure_of_a_saving_run_is_readable(rig: Rig, tmp_path: Path) -> None:
+    """What a person looks at when a pipeline cannot keep up; bytes are those of the images in the files."""
+    changes = {"saving.compression": "none"}
+    rig.run(rig.acq(FAST | SMALL | {"acq.nb_frames": 40}), rig.legacy(tmp_path, changes))
+    for device in rig.processing():
+        assert device.read_attribute("bytes_saved").value == 20 * 64 * 96 * 2
+        assert device.read_attribute("blocks_queued").value == 0
+        assert device.read_attribute("most_blocks_queued").value >= 1
+        assert device.read_attribute("queue_waits").value >= 0
+        assert device.read_attribute("saving_rate").value >= 0
+        assert device.get_attribute_config("saving_rate").unit == "byte/s"
+
+
 def test_pops_answer_empty_after_the_run_until_the_pipeline_is_erased(rig: Rig) -> None:
     """Contract section 4.4, rules 1 and 9."""
     rig.run(rig.acq(FAST | SMALL | {"acq.nb_frames": 4}), rig.legacy())

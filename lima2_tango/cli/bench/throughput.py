@@ -1,0 +1,155 @@
+"""P1, P1b and P10: whole runs, from camera to file, against the time that compressing their frames takes."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_tango.core import bitshuffle
+
+from .rig import Json, Rig, Timed, configuration, deviations, folder_in_memory
+from .row import Row
+
+SIDE = 2048
+"""Rows and columns of a frame [pixel]."""
+REPEATS = 3
+MEAN = 20.0
+"""Counts per pixel of the Poisson frames."""
+OVERHEAD = 0.3
+"""What a whole run may take beside its frames [s]."""
+LEAST_COMPRESSION = 0.5
+"""The reference is measured for at least so long [s]."""
+
+Tell = Callable[[str], None]
+Frames = NDArray[np.generic]
+
+
+def measure_simulator(short: bool, tell: Tell) -> list[Row]:
+    """P1: Gaussian `gray8` of the Simulator, two receivers, Legacy, bitshuffle-LZ4, driven by the conductor."""
+    nb_frames, prefetch = (200 if short else 1000), 16
+    detector: Json = {"nb_prefetch_frames": prefetch}
+    with folder_in_memory(2 << 30) as folder, Rig.running(configuration(), folder) as rig:
+        generator = rig.client.acquisition.default_params()[1]["det"]["generator"]
+        detector["generator"] = {**generator, "pixel_type": "gray8"}
+        tell("P1: a run whose files say what the frames are")
+        frames = _frames(rig.acquire(_fresh(folder), 2 * prefetch, detector), prefetch)
+        runs, bounds, lost = _repeat(rig, folder, nb_frames, detector, frames, 1 if short else REPEATS, tell)
+    goal = 0.9
+    rate, bound = nb_frames / median(run.saved for run in runs), nb_frames / median(bounds)
+    allowed, whole = median(bounds) / goal + OVERHEAD, median(run.ended for run in runs)
+    what = f"{nb_frames} frames of {SIDE} x {SIDE} gray8, Simulator to files"
+    detail = f"reference: bitshuffle-LZ4 of these frames alone, 1 thread, times {_cores()} cores"
+    return [
+        Row("P1", what, rate, bound, "frames/s", rate / bound, goal, lost, len(runs), detail),
+        Row("P1", f"{what}, the whole run", whole, allowed, "s", allowed / whole, 1.0, lost, len(runs)),
+    ]
+
+
+def measure_poisson(short: bool, tell: Tell) -> list[Row]:
+    """P1b: Poisson `gray16` frames, all different, replayed from a file in memory by the Reader."""
+    distinct, nb_frames = (32, 96) if short else (100, 500)
+    frames = np.random.default_rng(1).poisson(MEAN, (distinct, SIDE, SIDE)).astype(np.uint16)
+    return [_replayed(frames, nb_frames, f"Poisson {SIDE} x {SIDE} gray16", 1 if short else REPEATS, tell)]
+
+
+def measure_scaling(short: bool, tell: Tell) -> list[Row]:
+    """P10: two receivers with one worker each, against one receiver with one worker."""
+    distinct, nb_frames = (32, 64) if short else (64, 256)
+    frames = np.random.default_rng(2).poisson(MEAN, (distinct, SIDE, SIDE)).astype(np.uint16)
+    rates: dict[int, float] = {}
+    lost = 0
+    with folder_in_memory(4 * frames.nbytes) as folder:
+        detector = _stored(frames, folder)
+        for receivers in (1, 2):
+            config = configuration("Reader", receivers, workers=1)
+            with Rig.running(config, folder / str(receivers)) as rig:
+                rig.acquire(_fresh(folder), distinct, detector)
+                repeats = 1 if short else REPEATS
+                runs, _, missed = _repeat(rig, folder, nb_frames, detector, frames, repeats, tell)
+            rates[receivers] = nb_frames / median(run.saved for run in runs)
+            lost += missed
+    what = "two receivers instead of one, one worker thread each, Poisson gray16 to files"
+    return [Row("P10", what, rates[2], rates[1], "frames/s", rates[2] / rates[1], 1.7, lost, len(runs))]
+
+
+def _replayed(frames: Frames, nb_frames: int, name: str, repeats: int, tell: Tell) -> Row:
+    with folder_in_memory(4 * frames.nbytes) as folder:
+        detector = _stored(frames, folder)
+        with Rig.running(configuration("Reader"), folder) as rig:
+            tell(f"P1b: {name}, a first run")
+            rig.acquire(_fresh(folder), len(frames), detector)
+            runs, bounds, lost = _repeat(rig, folder, nb_frames, detector, frames, repeats, tell)
+    rate, bound = nb_frames / median(run.saved for run in runs), nb_frames / median(bounds)
+    what = f"{nb_frames} frames, {len(frames)} different, {name}, Reader to files"
+    return Row("P1b", what, rate, bound, "frames/s", rate / bound, 0.85, lost, len(runs))
+
+
+def _repeat(
+    rig: Rig, folder: Path, nb_frames: int, detector: Json, frames: Frames, repeats: int, tell: Tell
+) -> tuple[list[Timed], list[float], int]:
+    """Runs, the bound measured before each [s], and the frames that were lost in any of them."""
+    runs: list[Timed] = []
+    bounds: list[float] = []
+    lost = 0
+    for number in range(repeats):
+        tell(f"{rig.system.config.camera}, {len(rig.system.receivers)} receivers: run {number + 1} of {repeats}")
+        bounds.append(nb_frames * compression_time(frames) / _cores())
+        target = _fresh(folder)
+        runs.append(rig.acquire(target, nb_frames, detector))
+        lost += deviations(runs[-1].master, nb_frames, frames)
+        shutil.rmtree(target)
+    return runs, bounds, lost
+
+
+def compression_time(frames: Frames) -> float:
+    """Seconds that one thread needs for bitshuffle and LZ4 of one frame, averaged over all of `frames`."""
+    room = np.empty(bitshuffle.compress_bound(frames[0].nbytes, frames.itemsize), np.uint8)
+    done, begin = 0, time.monotonic()
+    while (spent := time.monotonic() - begin) < LEAST_COMPRESSION or done < len(frames):
+        bitshuffle.compress(frames[done % len(frames)], room)
+        done += 1
+    return spent / done
+
+
+def _frames(run: Timed, count: int) -> Frames:
+    """The first frames of a run, as its files have them; raises DataLossError where the next ones differ from them."""
+    path, dataset = run.master
+    with h5py.File(path) as file:
+        frames: Frames = np.stack([file[dataset][index] for index in range(count)])
+    deviations(run.master, run.nb_frames, frames)
+    return frames
+
+
+def _stored(frames: Frames, folder: Path) -> Json:
+    """Write frames for the Reader; returns what its `$.det` must say to replay them for ever."""
+    path = folder / "frames.h5"
+    with h5py.File(path, "w") as file:
+        file["data"] = frames
+    return {"base_path": str(folder), "filename_format": path.name, "dataset_path": "data", "loop": True} | {
+        "nb_prefetch_frames": len(frames)
+    }
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty folder for the files of a run."""
+    target = folder / "run"
+    if target.exists():
+        shutil.rmtree(target)
+    return target
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+MEASURES: dict[str, Callable[[bool, Tell], Sequence[Row]]] = {
+    "P1": measure_simulator,
+    "P1b": measure_poisson,
+    "P10": measure_scaling,
+}
