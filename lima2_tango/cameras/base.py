@@ -19,6 +19,8 @@ from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import OnTrigger, Series
 from lima2_tango.core.units import microseconds_text
 
+from ._losses import Losses, placeholders
+
 BLOCK_FRAMES = 4096
 """A block has at most this many frames, however small they are."""
 BLOCK_AGE = 0.05
@@ -152,6 +154,8 @@ class PacedReceiver(ReceiverHalf[P]):
 
     frames_per_block: int = 1
     """Most frames of one block; `prepare` sets it (see `block_length`)."""
+    losses: Losses | None = None
+    """Set by a camera that plays a detector which cannot wait."""
 
     @abstractmethod
     def read(self, local: int, indices: NDArray[np.int64], times: NDArray[np.float64]) -> Iterator[Block]:
@@ -171,7 +175,12 @@ class PacedReceiver(ReceiverHalf[P]):
             times = series.claim(indices, BLOCK_AGE)
             if not len(times):
                 break
-            yield from self.read(local, indices[: len(times)], times)
+            indices = indices[: len(times)]
+            gone = 0 if self.losses is None else self.losses.gone(series, indices, times, 2 * BLOCK_AGE)
+            if self.losses is not None and gone:
+                yield from placeholders(self.losses.spec, local, indices[:gone], times[:gone])
+            if gone < len(times):
+                yield from self.read(local + gone, indices[gone:], times[gone:])
             local += len(times)
         yield EndOfSeries(local)
 

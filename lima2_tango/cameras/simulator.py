@@ -10,13 +10,14 @@ from pydantic import Field
 
 from lima2_tango.core.acquisition import AcquisitionParams, Dispatch, TriggerMode
 from lima2_tango.core.errors import DetectorError, StateError
-from lima2_tango.core.frame import Block, FrameSpec, Lease
+from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.params import Int, Params
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import OnTrigger, Series
 
 from ._edges import TriggerInput, TriggerPort
 from ._images import Generator, fill, warm
+from ._losses import Losses, Overload, placeholders
 from ._ring import Order, Ring
 from .base import Capabilities, ControlHalf, DetectorInfo, ExtraCommand, PacedReceiver, Plugin, block_length
 
@@ -36,6 +37,11 @@ class Detector(Params):
     """Global index of a frame that gets lost: it arrives as zeros and marked invalid; 0 for none."""
     failed_frame_idx: FrameNumber = 0
     """Global index of a frame at which the receiver fails; 0 for none."""
+    overload: Overload = Overload.WAIT
+    """When the pipeline cannot keep up: wait (frames come late), abort (the run fails at the first lost frame), or
+    count (lost frames become zeros, marked invalid)."""
+    nb_buffered_frames: Annotated[Int, Field(ge=1, le=65536)] = 100
+    """Frames of a receiver that wait in the camera before they are lost, unless overload is wait [frame]."""
     width: Side = 2048
     """Columns of a frame [pixel]."""
     height: Side = 2048
@@ -115,6 +121,7 @@ class SimulatorReceiver(PacedReceiver[SimulatorParams]):
         generator = det.generator
         self._spec = FrameSpec(generator.nb_channels, det.height, det.width, generator.pixel_type.dtype)
         self.frames_per_block = block_length(self._spec)
+        self.losses = Losses(det.overload, det.nb_buffered_frames, self._spec)
         dealt = det.dispatch_mode is Dispatch.ROUND_ROBIN
         count = det.nb_prefetch_frames
         self._make_images(Order(rank, receivers, count) if dealt else Order(0, 1, count))
@@ -134,7 +141,7 @@ class SimulatorReceiver(PacedReceiver[SimulatorParams]):
                     frame_idx=int(indices[position]),
                 )
             start = position + 1
-            yield self._placeholder(local + position, indices[position:start], times[position:start])
+            yield from placeholders(self._spec, local + position, indices[position:start], times[position:start])
         yield from self._ring.blocks(local + start, indices[start:], times[start:])
 
     def close(self) -> None:
@@ -156,10 +163,6 @@ class SimulatorReceiver(PacedReceiver[SimulatorParams]):
         """Positions of the dropped and the failed frame among these, in order."""
         asked = [number for number in (self._det.dropped_frame_idx, self._det.failed_frame_idx) if number]
         return np.flatnonzero(np.isin(indices, asked)).tolist() if asked else []
-
-    def _placeholder(self, local: int, index: NDArray[np.int64], time: NDArray[np.float64]) -> Block:
-        data = np.zeros((1, *self._spec.shape), self._spec.dtype)
-        return Block(data, index, local, time, Lease(), valid=np.zeros(1, np.bool_))
 
 
 PLUGIN = Plugin(

@@ -70,6 +70,9 @@ def bench(
     rows: Annotated[list[str] | None, typer.Argument(help="Rows to measure; all where none is named.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
     short: Annotated[bool, typer.Option("--short", help="Seconds instead of minutes, for a quick look.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw rate against frame size, with its bounds, into this PNG file.")
+    ] = None,
 ) -> None:
     """Measure what users wait for, each figure against its reference in the same run.
 
@@ -77,7 +80,8 @@ def bench(
     more is better. Without a row all are measured, which takes about a minute.
     """
     try:
-        from .bench.rows import measure  # what it needs is an extra
+        from .bench import sweep
+        from .bench.rows import measure  # what they need is an extra
     except ModuleNotFoundError as error:
         raise LaunchError(f"the benchmark needs {error.name}: pip install 'lima2_tango[mpich,demo]'") from error
     signal.signal(signal.SIGTERM, _end)
@@ -89,6 +93,10 @@ def bench(
     Console().print(table(measured))
     if json_file is not None:
         json_file.write_text(json.dumps(document(measured), indent=2), encoding="utf-8")
+    if plot is not None:
+        with console.status("rate against frame size") as status:
+            points = sweep.measure(short, lambda text: status.update(text))
+        sweep.draw(points, plot)
 
 
 @app.command(epilog="Example: lima2 cameras --json")

@@ -88,6 +88,11 @@ class Receiver:
         return self._current.nb_frames if self._current else 0
 
     @property
+    def nb_frames_lost(self) -> int:
+        """Frames of the current or last run that the camera lost: zeros stand in their place."""
+        return self._current.nb_lost if self._current else 0
+
+    @property
     def rank(self) -> int:
         """Which receiver of the job this is, from 0."""
         self._roster.wait()

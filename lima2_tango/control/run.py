@@ -7,6 +7,8 @@ from contextlib import closing
 from threading import Event, Lock, Thread
 from typing import Any
 
+import numpy as np
+
 from lima2_tango.cameras.base import ReceiverHalf
 from lima2_tango.core.acquisition import AcquisitionParams
 from lima2_tango.core.errors import AgreementError, DataLossError, Lima2Error, StateError
@@ -52,6 +54,8 @@ class Run:
         self.pipeline = pipeline
         self.nb_frames = 0
         """Frames taken from the camera."""
+        self.nb_lost = 0
+        """Those of them that are placeholders of lost ones."""
         self.last_error: Exception | None = None
         """What went wrong in processing."""
         self.acquired = Event()
@@ -153,11 +157,13 @@ class Run:
 
     def _take(self, block: Block) -> None:
         count = len(block)
+        lost = 0 if block.valid is None else count - int(np.count_nonzero(block.valid))
         try:
             self.pipeline.put(block)
         except Exception as error:
             raise PipelineFailed from error
         self.nb_frames += count
+        self.nb_lost += lost
         now = time.monotonic()
         if now - self._told > PROGRESS_INTERVAL:
             self._told = now

@@ -128,6 +128,11 @@ class Series:
                     return self._deliver(wanted[:count], dues[:count], now)
                 self._changed.wait(min(goal - now, LONGEST_WAIT))
 
+    def ages(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Seconds since the ends of exposures that began at these times (as `claim` returns them)."""
+        ages: NDArray[np.float64] = self.begin_utc + time.monotonic() - self.begin - times - self.exposure
+        return ages
+
     def wait_for(self, index: int) -> bool:
         """Wait until frame `index` may be delivered, and claim it; False when the series ends before it."""
         return len(self.claim(np.array([index], np.int64))) > 0

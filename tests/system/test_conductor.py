@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tango
 from conducting import CHANGING, Conducted, error_of
 from lima2.client.services import AcquisitionSuccess
 from lima2.common.exceptions import Lima2BackendError, Lima2BadCommand, Lima2ValueError
@@ -207,6 +208,38 @@ def test_a_failed_run_says_why_and_the_next_works_after_reset(client: Conducted,
     assert any("20" in message for message in client.check_failure())
     client.reset()
     client.run(client.acq({"acq.nb_frames": 3}), client.proc(tmp_path / "next"))
+
+
+OVERLOAD = {"acq.expo_time": 1, "det.nb_buffered_frames": 1, "img.roi.dimensions": {"x": 0, "y": 0}}
+"""A million whole frames a second, which no pipeline takes, and a camera that keeps one."""
+SHORT_QUEUE = {"fifo.nb_fifo_frames": 1}
+
+
+def frames_of(file: Path) -> np.ndarray:
+    with h5py.File(file) as h5:
+        return np.asarray(h5["entry_0000/instrument/detector/data"])
+
+
+def test_lost_frames_are_counted_and_stand_as_zeros_where_the_camera_counts_them(
+    client: Conducted, whole_system: System, tmp_path: Path
+) -> None:
+    nb_frames = 60
+    counting = {"acq.nb_frames": nb_frames, "det.overload": "count"}
+    client.run(client.acq(OVERLOAD | counting), client.proc(tmp_path, SHORT_QUEUE))
+    receivers = [tango.DeviceProxy(f"tango://{whole_system.tango_host}/{name}") for name in whole_system.receivers]
+    lost = sum(receiver.read_attribute("nb_frames_lost").value for receiver in receivers)
+    saved = [frame for file in tmp_path.glob("lima2_[01]_*.h5") for frame in frames_of(file)]
+    assert len(saved) == nb_frames
+    assert 0 < lost == sum(not frame.any() for frame in saved)
+
+
+def test_a_lost_frame_fails_the_run_where_the_camera_aborts(client: Conducted, tmp_path: Path) -> None:
+    client.prepare(
+        client.acq(OVERLOAD | {"acq.nb_frames": 10_000, "det.overload": "abort"}), client.proc(tmp_path, SHORT_QUEUE)
+    )
+    client.start()
+    client.wait_end()
+    assert any("is lost" in message for message in client.check_failure())
 
 
 @pytest.mark.parametrize("state", ["idle", "prepared", "ended", "failed"])

@@ -13,7 +13,7 @@ from lima2_tango.cameras._edges import TriggerPort
 from lima2_tango.cameras._images import Generator, fill
 from lima2_tango.cameras._pixels import store
 from lima2_tango.cameras.simulator import PLUGIN
-from lima2_tango.core.errors import DetectorError, MemoryBudgetError, ParamError, StateError
+from lima2_tango.core.errors import DataLossError, DetectorError, MemoryBudgetError, ParamError, StateError
 from lima2_tango.core.frame import BLOCK_BYTES, EndOfSeries, PixelType
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import Series
@@ -154,6 +154,38 @@ def test_a_dropped_frame_arrives_as_zeros_and_marked_invalid(bench, dropped):
     assert sorted(frames) == list(range(10))
     assert [index for index, frame in frames.items() if not frame.any()] == [dropped]
     assert [one.ends for one in deliveries] == [[EndOfSeries(5)]] * 2
+
+
+def late_series(rig, seconds, nb_frames):
+    """A run of 10 ms a frame whose receiver comes to take its frames `seconds` after they began."""
+    params = rig.params(nb_frames=nb_frames, expo_time=10_000)
+    rig.prepare(params)
+    return Series(params.acq, RoundRobin(1), 0, begin=time.monotonic() - seconds)
+
+
+def test_who_comes_too_late_finds_placeholders_where_losses_are_counted(bench):
+    rig = bench(overload="count", nb_buffered_frames=20)
+    delivery = rig.deliver(late_series(rig, 1.0, 120))
+    lost = [int(i) for block in delivery.blocks if block.valid is not None for i in block.index[~block.valid]]
+    assert delivery.indices == list(range(120))
+    assert delivery.ends == [EndOfSeries(120)]
+    assert lost == list(range(len(lost))), "the oldest are lost, the newest 20 frames and 0.1 s of them are kept"
+    assert 60 <= len(lost) <= 75
+    assert all(frame.any() != (index in lost) for index, frame in delivery.frames().items())
+
+
+def test_who_comes_too_late_is_told_the_first_lost_frame_where_losses_abort(bench):
+    rig = bench(overload="abort", nb_buffered_frames=20)
+    with pytest.raises(DataLossError, match=r"frame 0 is lost: .* buffer of 20 frames lasts 0\.3 s.*overload count"):
+        rig.deliver(late_series(rig, 1.0, 120))
+
+
+@pytest.mark.parametrize(("overload", "buffered"), [("wait", 1), ("count", 200), ("abort", 200)])
+def test_who_comes_late_finds_all_frames_where_the_camera_waits_or_keeps_them(bench, overload, buffered):
+    rig = bench(overload=overload, nb_buffered_frames=buffered)
+    delivery = rig.deliver(late_series(rig, 1.0, 120))
+    assert delivery.indices == list(range(120))
+    assert all(block.valid is None for block in delivery.blocks)
 
 
 def test_a_failed_frame_fails_its_receiver_and_no_other(bench):

@@ -151,4 +151,28 @@ def deviations(master: tuple[str, str], nb_frames: int, expected: NDArray[np.gen
         for index in range(len(frames)):  # several at once are slow: HDF5 works out what comes from which file
             if not np.array_equal(frames[index], expected[index % len(expected)]):
                 raise DataLossError(f"frame {index} of {path} has other pixels than were acquired")
-        return abs(len(frames) - nb_frames)
+    return missing(master, nb_frames)
+
+
+def missing(master: tuple[str, str], nb_frames: int) -> int:
+    """Frames that a master file has too few or too many."""
+    path, dataset = master
+    with h5py.File(path) as file:
+        return abs(len(file[dataset]) - nb_frames)
+
+
+def frames_of(run: Timed, count: int) -> NDArray[np.generic]:
+    """The first frames of a run, as its files have them; raises DataLossError where the next ones differ from them."""
+    path, dataset = run.master
+    with h5py.File(path) as file:
+        frames: NDArray[np.generic] = np.stack([file[dataset][index] for index in range(count)])
+    deviations(run.master, run.nb_frames, frames)
+    return frames
+
+
+def fresh(folder: Path) -> Path:
+    """An empty folder for the files of a run."""
+    target = folder / "run"
+    if target.exists():
+        shutil.rmtree(target)
+    return target

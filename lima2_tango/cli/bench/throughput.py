@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lima2_tango.core import bitshuffle
 
-from .rig import Json, Rig, Timed, configuration, deviations, folder_in_memory
+from .rig import Json, Rig, Timed, configuration, deviations, folder_in_memory, frames_of, fresh
 from .row import Row
 
 SIDE = 2048
@@ -38,7 +38,7 @@ def measure_simulator(short: bool, tell: Tell) -> list[Row]:
         generator = rig.client.acquisition.default_params()[1]["det"]["generator"]
         detector["generator"] = {**generator, "pixel_type": "gray8"}
         tell("P1: a run whose files say what the frames are")
-        frames = _frames(rig.acquire(_fresh(folder), 2 * prefetch, detector), prefetch)
+        frames = frames_of(rig.acquire(fresh(folder), 2 * prefetch, detector), prefetch)
         runs, bounds, lost = _repeat(rig, folder, nb_frames, detector, frames, 1 if short else REPEATS, tell)
     goal = 0.9
     rate, bound = nb_frames / median(run.saved for run in runs), nb_frames / median(bounds)
@@ -69,7 +69,7 @@ def measure_scaling(short: bool, tell: Tell) -> list[Row]:
         for receivers in (1, 2):
             config = configuration("Reader", receivers, workers=1)
             with Rig.running(config, folder / str(receivers)) as rig:
-                rig.acquire(_fresh(folder), distinct, detector)
+                rig.acquire(fresh(folder), distinct, detector)
                 repeats = 1 if short else REPEATS
                 runs, _, missed = _repeat(rig, folder, nb_frames, detector, frames, repeats, tell)
             rates[receivers] = nb_frames / median(run.saved for run in runs)
@@ -83,7 +83,7 @@ def _replayed(frames: Frames, nb_frames: int, name: str, repeats: int, tell: Tel
         detector = _stored(frames, folder)
         with Rig.running(configuration("Reader"), folder) as rig:
             tell(f"P1b: {name}, a first run")
-            rig.acquire(_fresh(folder), len(frames), detector)
+            rig.acquire(fresh(folder), len(frames), detector)
             runs, bounds, lost = _repeat(rig, folder, nb_frames, detector, frames, repeats, tell)
     rate, bound = nb_frames / median(run.saved for run in runs), nb_frames / median(bounds)
     what = f"{nb_frames} frames, {len(frames)} different, {name}, Reader to files"
@@ -100,7 +100,7 @@ def _repeat(
     for number in range(repeats):
         tell(f"{rig.system.config.camera}, {len(rig.system.receivers)} receivers: run {number + 1} of {repeats}")
         bounds.append(nb_frames * compression_time(frames) / _cores())
-        target = _fresh(folder)
+        target = fresh(folder)
         runs.append(rig.acquire(target, nb_frames, detector))
         lost += deviations(runs[-1].master, nb_frames, frames)
         shutil.rmtree(target)
@@ -117,15 +117,6 @@ def compression_time(frames: Frames) -> float:
     return spent / done
 
 
-def _frames(run: Timed, count: int) -> Frames:
-    """The first frames of a run, as its files have them; raises DataLossError where the next ones differ from them."""
-    path, dataset = run.master
-    with h5py.File(path) as file:
-        frames: Frames = np.stack([file[dataset][index] for index in range(count)])
-    deviations(run.master, run.nb_frames, frames)
-    return frames
-
-
 def _stored(frames: Frames, folder: Path) -> Json:
     """Write frames for the Reader; returns what its `$.det` must say to replay them for ever."""
     path = folder / "frames.h5"
@@ -134,14 +125,6 @@ def _stored(frames: Frames, folder: Path) -> Json:
     return {"base_path": str(folder), "filename_format": path.name, "dataset_path": "data", "loop": True} | {
         "nb_prefetch_frames": len(frames)
     }
-
-
-def _fresh(folder: Path) -> Path:
-    """An empty folder for the files of a run."""
-    target = folder / "run"
-    if target.exists():
-        shutil.rmtree(target)
-    return target
 
 
 def _cores() -> int:
