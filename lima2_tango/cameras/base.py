@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from lima2_tango.core.acquisition import Acq, AcquisitionParams, TriggerMode
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import BLOCK_BYTES, Block, EndOfSeries, FrameSpec
+from lima2_tango.core.losses import Losses, placeholders
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import OnTrigger, Series
 from lima2_tango.core.units import microseconds_text
-
-from ._losses import Losses, placeholders
 
 BLOCK_FRAMES = 4096
 """A block has at most this many frames, however small they are."""

@@ -11,13 +11,13 @@ from pydantic import Field
 from lima2_tango.core.acquisition import AcquisitionParams, Dispatch, TriggerMode
 from lima2_tango.core.errors import DetectorError, StateError
 from lima2_tango.core.frame import Block, FrameSpec
+from lima2_tango.core.losses import Losses, Overload, placeholders
 from lima2_tango.core.params import Int, Params
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import OnTrigger, Series
 
 from ._edges import TriggerInput, TriggerPort
 from ._images import Generator, fill, warm
-from ._losses import Losses, Overload, placeholders
 from ._ring import Order, Ring
 from .base import Capabilities, ControlHalf, DetectorInfo, ExtraCommand, PacedReceiver, Plugin, block_length
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from lima2_tango.core.errors import ParamError
 
-from . import responsiveness, throughput
+from . import responsiveness, storage, throughput
 from .row import Row
 
 Tell = Callable[[str], None]
@@ -12,7 +12,14 @@ Tell = Callable[[str], None]
 Measure = Callable[[bool, Tell], Sequence[Row]]
 """Takes the short form or not, and whom to tell of its progress."""
 
-ROWS: dict[str, Measure] = {**throughput.MEASURES, "P11": responsiveness.measure}
+ROWS: dict[str, Measure] = {
+    "P1": throughput.measure_simulator,
+    "P1b": throughput.measure_poisson,
+    "P3": storage.measure_compressed,
+    "P4": storage.measure_uncompressed,
+    "P10": throughput.measure_scaling,
+    "P11": responsiveness.measure,
+}
 
 
 def measure(names: Sequence[str], short: bool, tell: Tell) -> list[Row]:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -129,10 +129,3 @@ def _stored(frames: Frames, folder: Path) -> Json:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-MEASURES: dict[str, Callable[[bool, Tell], Sequence[Row]]] = {
-    "P1": measure_simulator,
-    "P1b": measure_poisson,
-    "P10": measure_scaling,
-}

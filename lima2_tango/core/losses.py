@@ -7,9 +7,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_tango.core.errors import DataLossError
-from lima2_tango.core.frame import BLOCK_BYTES, Block, FrameSpec, Lease
-from lima2_tango.core.series import Series
+from .errors import DataLossError
+from .frame import BLOCK_BYTES, Block, FrameSpec, Lease
+from .series import Series
 
 
 class Overload(StrEnum):
