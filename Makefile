@@ -1,5 +1,6 @@
 # make demo    a whole system acquires, checks and shows 200 real-looking frames, then leaves nothing running
 # make test    style, types, import contracts and all tests but the long ones; lists what was skipped and why
+# make bench   every figure against its reference in the same run: a table, bench.json and bench.png (ten minutes)
 # make install, make install-test   only the environments of the two
 # All build a private environment in .venv from nothing but Python 3.11+ and the package index, MPI included.
 
@@ -9,7 +10,7 @@ MPI ?= mpich
 VENV ?= .venv$(if $(filter-out mpich,$(MPI)),-$(MPI))
 BIN = $(VENV)/bin
 
-.PHONY: install install-test demo test test-long check clean help
+.PHONY: install install-test demo bench test test-long check clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -20,6 +21,9 @@ install-test: $(VENV)/.installed-$(MPI)-test
 
 demo: $(VENV)/.installed-$(MPI)-demo
 	$(BIN)/lima2 demo
+
+bench: $(VENV)/.installed-$(MPI)-demo
+	$(BIN)/lima2 bench --json bench.json --plot bench.png
 
 test: check
 	$(BIN)/python -m pytest -m "not long"
@@ -41,4 +45,4 @@ $(VENV)/.installed-$(MPI)-%: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) lima2_demo
+	rm -rf $(VENV) lima2_demo bench.json bench.png

@@ -19,8 +19,8 @@ from .row import Row
 SIDE = 2048
 """Rows and columns of a frame [pixel]."""
 REPEATS = 3
-MEAN = 20.0
-"""Counts per pixel of the Poisson frames."""
+MEAN = 1.0
+"""Photons per pixel of the Poisson frames."""
 OVERHEAD = 0.3
 """What a whole run may take beside its frames [s]."""
 LEAST_COMPRESSION = 0.5
