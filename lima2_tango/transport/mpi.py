@@ -39,7 +39,9 @@ class MpiWorld:
         """The next message that has arrived, and who sent it; None when there is none."""
         self._forget_sent()
         status = self._mpi.Status()
-        message = self._comm.Improbe(self._mpi.ANY_SOURCE, _TAG, status)
+        # The first probe lets MPI take in what has arrived, and only the next one finds it.
+        probes = (self._comm.Improbe(self._mpi.ANY_SOURCE, _TAG, status) for _ in range(2))
+        message = next((found for found in probes if found is not None), None)
         if message is None:
             return None
         data = bytearray(status.Get_count(self._mpi.BYTE))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from lima2_tango.core.errors import ParamError
 
-from . import responsiveness, storage, throughput
+from . import live, responsiveness, small, storage, throughput
 from .row import Row
 
 Tell = Callable[[str], None]
@@ -16,7 +16,8 @@ ROWS: dict[str, Measure] = {
     "P1": throughput.measure_simulator,
     "P1b": throughput.measure_poisson,
     "P3": storage.measure_compressed,
-    "P4": storage.measure_uncompressed,
+    "P4": lambda short, tell: [*storage.measure_uncompressed(short, tell), *small.measure(short, tell)],
+    "P8": live.measure,
     "P10": throughput.measure_scaling,
     "P11": responsiveness.measure,
 }
