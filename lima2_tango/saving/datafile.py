@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from threading import get_ident
 from typing import Any
 
 import h5py
@@ -33,7 +34,8 @@ def template(tree: Group, dataset_options: Mapping[str, object], capacity: int) 
 
     `capacity` is the most rows that a file will hold.
     """
-    with h5py.File("template", "w", driver="core", backing_store=False, libver=LIBVER) as file:
+    # Files of one name cannot be made at once, not even in memory.
+    with h5py.File(f"template of thread {get_ident()}", "w", driver="core", backing_store=False, libver=LIBVER) as file:
         _write_group(file, tree, {**dataset_options, "capacity": capacity})
         file.flush()
         image: bytes = file.id.get_file_image()
