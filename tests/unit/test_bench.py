@@ -42,5 +42,19 @@ def test_a_row_that_there_is_not_is_refused_before_anything_is_measured():
         measure(["P99"], True, lambda text: None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "under"), [({}, False), ({"ratio": 0.4}, False), ({"ratio": 0.39}, True), ({"lost": 1}, True)]
+)
+def test_a_row_is_far_off_under_a_part_of_its_goal_or_with_losses(changes, under):
+    assert row(**changes).falls_under(0.5) is under
+
+
+def test_what_is_far_off_is_measured_once_more_and_then_counts(monkeypatch):
+    ratios = iter([0.1, 0.7])
+    monkeypatch.setitem(ROWS, "P0", lambda short, tell: [row(ratio=next(ratios))])
+    assert [made.ratio for made in measure(["P0"], True, lambda text: None, least=0.5)] == [0.7]
+    assert next(ratios, None) is None
+
+
 def test_rows_have_the_names_of_the_goals():
     assert all(name.startswith("P") for name in ROWS)

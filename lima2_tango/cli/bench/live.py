@@ -34,7 +34,7 @@ from lima2_tango.cli.system import System
 from lima2_tango.client.database import DeviceEntry, register, wait_for_devices
 from lima2_tango.core.errors import DataLossError, Lima2Error
 
-from .responsiveness import CONFIG
+from .rig import configuration
 from .row import Row
 from .small import END, READY, Devices, Images, Json, acquisition, connected, memory_disk, misplaced, processing, proxy
 
@@ -51,7 +51,7 @@ def measure(short: bool, tell: Tell) -> list[Row]:
     """Three rows on one system of two receivers: ROI rows, frames, and prepare with start."""
     with tempfile.TemporaryDirectory(dir=memory_disk(), prefix="lima2_bench_") as name:
         folder = Path(name)
-        with System(CONFIG, folder / "system") as system:
+        with System(configuration(), folder / "system") as system:
             system.wait_ready(READY)
             try:
                 rows = [_streamed(system, short, tell)]

@@ -30,6 +30,10 @@ class Row:
     def met(self) -> bool:
         return self.lost == 0 and self.ratio >= self.goal
 
+    def falls_under(self, least: float) -> bool:
+        """Frames are lost, or the ratio is less than this part of its goal."""
+        return self.lost > 0 or self.ratio < least * self.goal
+
 
 def document(rows: Sequence[Row]) -> dict[str, object]:
     """What `--json` writes."""

