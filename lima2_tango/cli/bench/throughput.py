@@ -53,7 +53,7 @@ def measure_simulator(short: bool, tell: Tell) -> list[Row]:
 
 def measure_poisson(short: bool, tell: Tell) -> list[Row]:
     """P1b: Poisson `gray16` frames, all different, replayed from a file in memory by the Reader."""
-    distinct, nb_frames = (32, 96) if short else (100, 500)
+    distinct, nb_frames = (32, 200) if short else (100, 1000)
     frames = np.random.default_rng(1).poisson(MEAN, (distinct, SIDE, SIDE)).astype(np.uint16)
     return [_replayed(frames, nb_frames, f"Poisson {SIDE} x {SIDE} gray16", 1 if short else REPEATS, tell)]
 
