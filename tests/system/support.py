@@ -71,7 +71,7 @@ def put(params: Json, changes: Json) -> Json:
         node = result
         for step in steps:
             node = node.setdefault(step, {})
-        node[last] = value
+        node[last] = copy.deepcopy(value)
     return result
 
 

@@ -210,7 +210,11 @@ def test_a_failed_run_says_why_and_the_next_works_after_reset(client: Conducted,
     client.run(client.acq({"acq.nb_frames": 3}), client.proc(tmp_path / "next"))
 
 
-OVERLOAD = {"acq.expo_time": 1, "det.nb_buffered_frames": 1, "img.roi.dimensions": {"x": 0, "y": 0}}
+OVERLOAD = {
+    "acq.expo_time": 1,
+    "det.nb_buffered_frames": 1,
+    "img.roi": {"topleft": {"x": 0, "y": 0}, "dimensions": {"x": 0, "y": 0}},
+}
 """A million whole frames a second, which no pipeline takes, and a camera that keeps one."""
 SHORT_QUEUE = {"fifo.nb_fifo_frames": 1}
 
