@@ -7,7 +7,6 @@ fails so late is not seen here.
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -73,11 +72,9 @@ class SeriesWriter:
         check_folder(params, json_path)
         check_existing(params, self._names, json_path)
         check_space(params, spec, json_path, expected_frames if exact else None)
-        # It takes 12 ms of Prepare, which waits for the database meanwhile.
-        maker = ThreadPoolExecutor(1, "lima2-template")
-        tree = series_tree(params, spec, metadata)
-        self._template = maker.submit(template, tree, self._compressor.dataset_options, params.nb_frames_per_file)
-        maker.shutdown(wait=False)
+        self._template = template(
+            series_tree(params, spec, metadata), self._compressor.dataset_options, params.nb_frames_per_file
+        )
         self._buffers = Buffers()
         self._aside = Aside(params.base_path)
         self._aside_lock = Lock()
@@ -176,7 +173,7 @@ class SeriesWriter:
         number = self._next_number
         final = os.path.join(self._params.base_path, self._names.name(number))
         capacity = self._params.nb_frames_per_file
-        self._file = DataFile(final, number, capacity, self._template.result(), data_path(self._params))
+        self._file = DataFile(final, number, capacity, self._template, data_path(self._params))
         self._next_number = number + 1
         return self._file
 
