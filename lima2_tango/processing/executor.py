@@ -17,8 +17,8 @@ STALL = 60.0
 """A pipeline that commits nothing for this long while something is in flight has stopped moving [s]."""
 
 
-def _lower_priority() -> None:
-    """Workers give way to the threads that answer Tango."""
+def lower_priority() -> None:
+    """Of the calling thread: workers give way to the threads that answer Tango."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
@@ -27,7 +27,7 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._threads = ThreadPoolExecutor(count, "lima2-worker", _lower_priority)
+        self._threads = ThreadPoolExecutor(count, "lima2-worker", lower_priority)
 
     def submit(self, task: Callable[[], None]) -> None:
         """Raises RuntimeError after `close`."""

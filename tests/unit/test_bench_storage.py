@@ -7,7 +7,7 @@ import h5py
 import hdf5plugin  # noqa: F401 - to change what the writer compressed
 import pytest
 
-from lima2_tango.cli.bench import storage
+from lima2_tango.cli.bench import rig
 from lima2_tango.cli.bench.storage import Frames, compressed, save, uncompressed, verified
 from lima2_tango.core.errors import DataLossError, Lima2Error
 from lima2_tango.core.storage import Compression
@@ -23,7 +23,7 @@ def frames():
 
 @pytest.fixture
 def memory_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "_memory_disk", lambda: str(tmp_path))
+    monkeypatch.setattr(rig, "memory_disk", lambda: str(tmp_path))
     return tmp_path
 
 
@@ -96,6 +96,6 @@ def test_a_doubled_frame_counts_as_lost(frames, tmp_path, saved):
 
 
 def test_a_disk_that_is_too_small_is_said_before_it_is_full(frames, memory_disk, monkeypatch):
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1))
+    monkeypatch.setattr(rig.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1))
     with pytest.raises(Lima2Error, match="memory"):
         uncompressed(frames, 1, lambda text: None)

@@ -5,9 +5,8 @@ The bare servers are processes of their own, as ours are: `python -m lima2_tango
 
 import json
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +33,10 @@ from lima2_tango.cli.system import System
 from lima2_tango.client.database import DeviceEntry, register, wait_for_devices
 from lima2_tango.core.errors import DataLossError, Lima2Error
 
-from .rig import configuration
-from .row import Row
-from .small import END, READY, Devices, Images, Json, acquisition, connected, memory_disk, misplaced, processing, proxy
+from .rig import READY, Json, configuration, folder_in_memory
+from .row import Row, Tell
+from .small import END, Devices, Images, acquisition, connected, misplaced, processing, proxy
 
-Tell = Callable[[str], None]
 REPEATS = 3
 BARE = "lima2/bench/bare"
 MADE = "lima2/bench/made"
@@ -49,8 +47,7 @@ FIRST_ANSWER = 20.0
 
 def measure(short: bool, tell: Tell) -> list[Row]:
     """Three rows on one system of two receivers: ROI rows, frames, and prepare with start."""
-    with tempfile.TemporaryDirectory(dir=memory_disk(), prefix="lima2_bench_") as name:
-        folder = Path(name)
+    with folder_in_memory(0) as folder:
         with System(configuration(), folder / "system") as system:
             system.wait_ready(READY)
             try:

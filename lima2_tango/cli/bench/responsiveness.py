@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -19,7 +18,7 @@ from lima2_tango.cli.system import System
 from lima2_tango.core.errors import DataLossError, Lima2Error
 
 from .rig import Json, Rig, configuration, folder_in_memory
-from .row import Row
+from .row import Row, Tell
 
 GOAL_MS = 20.0
 """Bound of the 99th percentile of a read of `acq_state` [ms]."""
@@ -32,14 +31,14 @@ ROOM = 2 << 30
 SHORT, LONG = 8.0, 60.0
 
 
-def measure(short: bool, tell: Callable[[str], None]) -> list[Row]:
+def measure(short: bool, tell: Tell) -> list[Row]:
     """Run the Simulator as fast as it goes for 60 s (8 s in short form), saving to memory, conductor attached."""
     seconds = SHORT if short else LONG
     with folder_in_memory(ROOM) as folder, Rig.running(configuration(), folder) as rig:
         return _measure(rig, folder, seconds, tell)
 
 
-def _measure(rig: Rig, folder: Path, seconds: float, tell: Callable[[str], None]) -> list[Row]:
+def _measure(rig: Rig, folder: Path, seconds: float, tell: Tell) -> list[Row]:
     client, system = rig.client, rig.system
     client.acquisition.prepare(**_parameters(rig, folder))
     client.acquisition.start()

@@ -1,6 +1,7 @@
 """A running system whose acquisitions the benchmark times, as the conductor's own client sees them."""
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -33,6 +34,17 @@ Json = dict[str, Any]
 def memory_disk() -> str | None:
     """A folder in memory, where the system has one."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+@contextmanager
+def pinned(cores: int) -> Generator[None]:
+    """Let this thread, and all that it starts meanwhile, use only so many cores, where there are more."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:cores])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import psutil
 from rich.table import Table
+
+Tell = Callable[[str], None]
+"""Takes what a person who waits should read."""
 
 
 @dataclass(frozen=True, slots=True)

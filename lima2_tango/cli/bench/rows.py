@@ -5,10 +5,8 @@ from collections.abc import Callable, Sequence
 from lima2_tango.core.errors import ParamError
 
 from . import live, responsiveness, small, storage, throughput
-from .row import Row
+from .row import Row, Tell
 
-Tell = Callable[[str], None]
-"""Takes what a person who waits should read."""
 Measure = Callable[[bool, Tell], Sequence[Row]]
 """Takes the short form or not, and whom to tell of its progress."""
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -10,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +25,9 @@ from lima2_tango.core.params import Params
 from lima2_tango.core.plugins import load
 from lima2_tango.core.state import State
 
-from .row import Row
+from .rig import READY, Json, folder_in_memory, pinned
+from .row import Row, Tell
 
-Json = dict[str, Any]
 Rows = NDArray[np.void]
 
 CONFIG = SystemConfig(name="bench", conductor=ConductorConfig(enabled=False))
@@ -42,7 +40,6 @@ INTERVAL = 0.05
 SHORT, LONG = 4.0, 10.0
 """How long a run takes at the rate that is the goal [s]."""
 REPEATS = 3
-READY = 60.0
 END = 60.0
 """Within this a run has begun and ended [s]."""
 CALL = 30_000
@@ -230,11 +227,11 @@ class Case:
 CASES = (Case(256, 20_000), Case(64, 60_000))
 
 
-def measure(short: bool, tell: Callable[[str], None]) -> list[Row]:
+def measure(short: bool, tell: Tell) -> list[Row]:
     """Two rows: frames of 256x256 and of 64x64 pixels, three runs of each (one in short form), on two cores."""
     repeats = 1 if short else REPEATS
-    with tempfile.TemporaryDirectory(dir=memory_disk(), prefix="lima2_bench_") as folder, two_cores():
-        with System(CONFIG, Path(folder) / "system") as system:
+    with folder_in_memory(0) as folder, pinned(2):
+        with System(CONFIG, folder / "system") as system:
             system.wait_ready(READY)
             with connected(system) as devices:
                 benches = [Bench(case, case.images.rows(), devices) for case in CASES]
@@ -316,19 +313,3 @@ def _uncounted(device: Any, receiver: Any, frames: int) -> int:
     counts = json.loads(device.read_attribute("progress_counters").value)
     taken = [counts[f"nb_frames_{name}"] for name in ("source", "input", "processed")]
     return sum(abs(count - frames) for count in (*taken, int(receiver.read_attribute("nb_frames_xferred").value)))
-
-
-@contextmanager
-def two_cores() -> Generator[None]:
-    """This process, and what it starts meanwhile, has two cores."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(before)[:2])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def memory_disk() -> str | None:
-    """Folder in memory, where there is one."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -4,14 +4,10 @@ Both sides of a ratio run on the same cores, in threads of the same priority: a 
 """
 
 import os
-import shutil
 import statistics
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +23,12 @@ from lima2_tango.core.errors import DataLossError, Lima2Error
 from lima2_tango.core.frame import Block, FrameSpec, Lease
 from lima2_tango.core.storage import Compression, SavingParams
 from lima2_tango.core.units import bytes_text
-from lima2_tango.processing.executor import NICENESS, OrderedStage, Workers
+from lima2_tango.processing.executor import OrderedStage, Workers, lower_priority
 from lima2_tango.saving.layout import SeriesMetadata, data_path
 from lima2_tango.saving.writer import SeriesWriter
 
-from .row import Row
-
-Tell = Callable[[str], None]
+from .rig import folder_in_memory, pinned
+from .row import Row, Tell
 
 TO_BARE_THREADS, TO_FILTER, TO_BARE_WRITE = 0.9, 2.2, 0.8
 """Goals: our rate divided by the reference's."""
@@ -230,17 +225,6 @@ def verified(frames: Frames, folder: Path, seconds: float) -> Outcome:
     return Outcome(seconds, lost, sum(path.stat().st_size for path in paths))
 
 
-@contextmanager
-def pinned(cores: int) -> Generator[None]:
-    """Let this thread, and all that it starts meanwhile, use only so many cores, where there are more."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(before)[:cores])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def _compare(path: Path, images: Any, row: int, frames: Frames, number: int) -> None:
     if not (number < len(frames) and np.array_equal(images[row], frames[number])):
         raise DataLossError(f"{path}, row {row}: what was saved as frame {number} is not that frame", frame_idx=number)
@@ -248,7 +232,7 @@ def _compare(path: Path, images: Any, row: int, frames: Frames, number: int) -> 
 
 def _timed(work: Callable[[], None], threads: int) -> float:
     """Seconds that so many threads take, all at the same `work`."""
-    pool = ThreadPoolExecutor(threads, "lima2-bench", _lower_priority)
+    pool = ThreadPoolExecutor(threads, "lima2-bench", lower_priority)
     try:
         begin = time.perf_counter()
         for done in [pool.submit(work) for _ in range(threads)]:
@@ -260,11 +244,6 @@ def _timed(work: Callable[[], None], threads: int) -> float:
         pool.shutdown(wait=False)
 
 
-def _lower_priority() -> None:
-    """As workers do."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-
-
 def _interleaved(sides: Mapping[str, Contender], frames: Frames, runs: int, tell: Tell) -> Mapping[str, list[Outcome]]:
     """Run each side in turn, and all of that `runs` times and once before, each time in a new folder in memory.
 
@@ -274,9 +253,8 @@ def _interleaved(sides: Mapping[str, Contender], frames: Frames, runs: int, tell
     for run in range(runs + 1):
         for name, run_side in sides.items():
             tell(f"{len(frames)} frames of {bytes_text(frames.spec.nbytes)}, {name}, run {run} of {runs}")
-            with tempfile.TemporaryDirectory(dir=_memory_disk(), prefix="lima2_bench_") as folder:
-                _check_room(folder, frames)
-                outcomes[name].append(run_side(Path(folder)))
+            with folder_in_memory(int(1.1 * frames.nbytes)) as folder:
+                outcomes[name].append(run_side(folder))
     return outcomes
 
 
@@ -293,16 +271,3 @@ def _row(
     )
     lost = sum(each.lost for each in ours)
     return Row(name, what, rate, reference_rate, "MB/s", rate / reference_rate, goal, lost, len(own), detail)
-
-
-def _check_room(folder: str, frames: Frames) -> None:
-    """Complain before the disk is full rather than in the middle."""
-    if (free := shutil.disk_usage(folder).free) < 1.1 * frames.nbytes:
-        raise Lima2Error(
-            f"{folder} has {bytes_text(free)} left, and {bytes_text(frames.nbytes)} of frames must fit in: "
-            "give the machine (a container: /dev/shm) more memory, or use --short"
-        )
-
-
-def _memory_disk() -> str | None:
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None

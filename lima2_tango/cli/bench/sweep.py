@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from lima2_tango.core.errors import DataLossError
 
 from .rig import Json, Rig, configuration, folder_in_memory, frames_of, fresh, missing
+from .row import Tell
 from .throughput import compression_time
 
 SIDES = (64, 128, 256, 512, 1024, 2048, 4096)
@@ -22,8 +23,6 @@ PREFETCH = 8
 MOST_FRAMES = 30_000
 LEAST_COPY = 0.2
 """Copies are timed for at least so long [s]."""
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

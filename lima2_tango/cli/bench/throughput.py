@@ -3,7 +3,6 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, median
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from lima2_tango.core import bitshuffle
 
 from .rig import Json, Rig, Timed, configuration, deviations, folder_in_memory, frames_of, fresh
-from .row import Row
+from .row import Row, Tell
 
 SIDE = 2048
 """Rows and columns of a frame [pixel]."""
@@ -26,7 +25,6 @@ OVERHEAD = 0.3
 LEAST_COMPRESSION = 0.5
 """The reference is measured for at least so long [s]."""
 
-Tell = Callable[[str], None]
 Frames = NDArray[np.generic]
 
 
