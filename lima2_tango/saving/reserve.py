@@ -16,6 +16,7 @@ from contextlib import suppress
 from lima2_tango.core.errors import SavingError
 
 TRIES = 10
+_RESERVE = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.reserve", re.DOTALL)
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -62,9 +63,9 @@ class Reserve:
 def remove_leftovers(final: str) -> None:
     """Remove what killed writers of this file left beside it; raises OSError."""
     folder, name = os.path.split(final)
-    pattern = re.compile(re.escape(f".{name}.") + r"([0-9a-f]{8})\.reserve")
     for found in os.listdir(folder):
-        if pattern.fullmatch(found):
+        match = _RESERVE.fullmatch(found)
+        if match and match["name"] == name:
             _remove_if_dead(os.path.join(folder, found))
 
 
