@@ -15,7 +15,7 @@ from typing import Any
 import tango
 
 from lima2_tango.cameras.base import Plugin
-from lima2_tango.control.receiver import pipelines
+from lima2_tango.control.parameters import pipelines
 from lima2_tango.core import errors
 from lima2_tango.core.acquisition import AcquisitionParams
 from lima2_tango.core.params import Params

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from lima2_tango.control.receiver import pipelines
+from lima2_tango.control.parameters import pipelines
 from lima2_tango.core.errors import Lima2Error, ParamError
 from lima2_tango.core.params import Params
 from lima2_tango.core.plugins import available, load

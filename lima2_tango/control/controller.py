@@ -9,17 +9,16 @@ from lima2_tango.core.errors import AgreementError, StateError, as_lima2
 from lima2_tango.core.state import Event, State, StateMachine
 from lima2_tango.transport.agreement import Coordinator
 
+from .parameters import Parameterised
 from .settings import Settings
 
 
-class Controller:
+class Controller(Parameterised):
     """The detector's side of every run, and its agreement."""
 
     def __init__(self, plugin: Plugin, settings: Settings, coordinator: Coordinator) -> None:
-        self.plugin = plugin
-        self.settings = settings
+        super().__init__(plugin, settings)
         self.machine = StateMachine()
-        self.acq_params = plugin.params()
         self.camera: ControlHalf[Any] = plugin.control()
         self.error: Exception | None = None
         self._coordinator = coordinator
@@ -33,12 +32,6 @@ class Controller:
     def nb_frames_acquired(self) -> int:
         """Frames that the receivers have taken in the current or last run."""
         return self._coordinator.nb_frames
-
-    def set_acq_params(self, text: str) -> None:
-        """Take acquisition parameters as JSON; raises ParamError."""
-        params = self.plugin.params.parse(text)
-        self.settings.confine(params)
-        self.acq_params = params
 
     def build(self) -> None:
         """The fallible part of Prepare: check the parameters and the ranks, and arm the detector."""

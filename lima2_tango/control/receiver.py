@@ -11,7 +11,6 @@ from lima2_tango.cameras.base import Plugin, ReceiverHalf
 from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
 from lima2_tango.core.errors import NotAvailableError, ParamError, StateError, as_lima2
 from lima2_tango.core.params import Params
-from lima2_tango.core.plugins import available, load
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.state import Event, State, StateMachine
 from lima2_tango.processing.executor import Workers
@@ -21,6 +20,7 @@ from lima2_tango.saving.layout import SeriesMetadata
 from lima2_tango.transport.agreement import Participant
 from lima2_tango.transport.roster import Roster
 
+from .parameters import Choice, Parameterised
 from .run import Run
 from .settings import Settings
 
@@ -36,13 +36,6 @@ UUID = re.compile("[0-9A-Za-z-]{1,64}")
 """Text that can be part of a Tango device's name, which any case of it means."""
 
 
-class ProcessingChoice(Params):
-    """The one key of `proc_params` that says which class parses the rest."""
-
-    model_config = {"extra": "ignore"}
-    class_name: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class _Built:
     params: AcquisitionParams
@@ -50,22 +43,12 @@ class _Built:
     pipeline: Pipeline[Any]
 
 
-def pipelines() -> dict[str, PipelinePlugin]:
-    """Every pipeline by the name of its Tango class."""
-    found = [load("processing.pipelines", name) for name in available("processing.pipelines")]
-    return {plugin.class_name: plugin for plugin in found}
-
-
-class Receiver:
+class Receiver(Parameterised):
     """Prepares, starts and stops runs on this rank, and keeps their pipelines until they are erased."""
 
     def __init__(self, plugin: Plugin, settings: Settings, roster: Roster, participant: Participant) -> None:
-        self.plugin = plugin
-        self.settings = settings
+        super().__init__(plugin, settings)
         self.machine = StateMachine()
-        self.acq_params = plugin.params()
-        self.proc_params: Params | None = None
-        self._chosen: PipelinePlugin | None = None
         self.runs: dict[str, Run] = {}
         """By uuid, oldest first."""
         self.error: Exception | None = None
@@ -98,26 +81,10 @@ class Receiver:
         self._roster.wait()
         return self._roster.receiver_rank()
 
-    def set_acq_params(self, text: str) -> None:
-        """Take acquisition parameters as JSON; raises ParamError."""
-        params = self.plugin.params.parse(text)
-        self.settings.confine(params)
-        self.acq_params = params
-
-    def set_proc_params(self, text: str) -> None:
-        """Take processing parameters as JSON; `class_name` in them chooses the pipeline. Raises ParamError."""
-        name = ProcessingChoice.parse(text).class_name
-        known = pipelines()
-        if name not in known:
-            raise ParamError("$.class_name", name, f"choose one of {', '.join(sorted(known))}")
-        params = known[name].params.parse(text)
-        self.settings.confine(params)
-        self.proc_params, self._chosen = params, known[name]
-
     def build(self) -> None:
         """The fallible part of Prepare: check and allocate everything. What was prepared before is given up."""
         self.machine.check(Event.PREPARE)
-        if self.proc_params is None or self._chosen is None:
+        if self.choice is None:
             raise StateError("write proc_params before Prepare: no pipeline is chosen yet")
         if not self._preparing.acquire(timeout=PREPARE_TIMEOUT):
             raise StateError(f"another Prepare has been busy for {PREPARE_TIMEOUT:.0f} s; reset this receiver")
@@ -126,7 +93,7 @@ class Receiver:
             self._abandon_prepared()
             for built in self._built.values():
                 built.pipeline.erase()
-            self._built = {get_ident(): self._make(self.acq_params, self._chosen, self.proc_params)}
+            self._built = {get_ident(): self._make(self.acq_params, self.choice)}
         except BaseException:
             self._unprepare()
             raise
@@ -233,7 +200,7 @@ class Receiver:
         if self._workers is not None:
             self._workers.close()
 
-    def _make(self, params: AcquisitionParams, plugin: PipelinePlugin, proc_params: Params) -> _Built:
+    def _make(self, params: AcquisitionParams, choice: Choice) -> _Built:
         from lima2_tango.saving.writer import opener  # HDF5 takes half a second to load: not at start-up
 
         self._check_trigger(params)
@@ -246,10 +213,10 @@ class Receiver:
             rank=rank,
             pool=self._memory(),
             workers=self._threads(),
-            open_sink=opener(rank, self._metadata(params, proc_params, rank), most_frames),
+            open_sink=opener(rank, self._metadata(params, choice.params, rank), most_frames),
             allowed_commands=self.settings.allowed_commands,
         )
-        return _Built(params, plugin, plugin.build(proc_params, setup))
+        return _Built(params, choice.plugin, choice.plugin.build(choice.params, setup))
 
     def _check_trigger(self, params: AcquisitionParams) -> None:
         if params.acq.trigger_mode is not TriggerMode.INTERNAL and not self._roster.has_control:

@@ -7,11 +7,12 @@ import tango
 from tango.server import Device, attribute, device_property
 
 from lima2_tango.cameras.base import Plugin
+from lima2_tango.control.parameters import Parameterised
 from lima2_tango.control.settings import Settings
 from lima2_tango.core.errors import StateError
 from lima2_tango.core.state import STATUS, TANGO_STATE, State, StateMachine
 
-from .errors import as_dev_failed, as_tango_text
+from .errors import as_dev_failed, as_tango_text, as_utf8
 
 LOG_LEVELS = {"trace": 5, "debug": 10, "info": 20, "warning": 30, "error": 40, "fatal": 50}
 
@@ -52,6 +53,10 @@ class AcquisitionDevice(Device):
     def machine(self) -> StateMachine:
         raise NotImplementedError
 
+    def parameters(self) -> Parameterised:
+        """The control or receiver behind this device."""
+        raise NotImplementedError
+
     def failure(self) -> Exception | None:
         """What went wrong in the current or last acquisition."""
         raise NotImplementedError
@@ -74,6 +79,33 @@ class AcquisitionDevice(Device):
     def acq_state(self) -> int:
         """State of the acquisition; the Tango State follows it."""
         return int(self.machine().state)
+
+    acq_params = attribute(
+        dtype=str,
+        access=tango.AttrWriteType.READ_WRITE,
+        doc="Acquisition parameters, JSON; the class attribute property schema describes them.",
+    )
+
+    def read_acq_params(self) -> str:
+        return self.parameters().acq_params.json_text()
+
+    def write_acq_params(self, text: str) -> None:
+        with as_dev_failed("acq_params"):
+            self.parameters().set_acq_params(as_utf8(text))
+
+    proc_params = attribute(
+        dtype=str,
+        access=tango.AttrWriteType.READ_WRITE,
+        doc="Processing parameters, JSON; class_name in them chooses the pipeline. Empty before the first write.",
+    )
+
+    def read_proc_params(self) -> str:
+        choice = self.parameters().choice
+        return "" if choice is None else choice.params.json_text()
+
+    def write_proc_params(self, text: str) -> None:
+        with as_dev_failed("proc_params"):
+            self.parameters().set_proc_params(as_utf8(text))
 
     log_level = attribute(
         dtype="DevEnum",

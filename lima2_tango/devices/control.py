@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import tango
 from tango.server import attribute, command, device_property
 
 from lima2_tango.cameras.base import ControlHalf
@@ -11,7 +10,7 @@ from lima2_tango.control.controller import Controller
 from lima2_tango.core.state import StateMachine
 
 from .base import AcquisitionDevice
-from .errors import as_dev_failed, as_utf8
+from .errors import as_dev_failed
 
 
 class ControlDevice(AcquisitionDevice):
@@ -32,25 +31,15 @@ class ControlDevice(AcquisitionDevice):
     def machine(self) -> StateMachine:
         return self._controller.machine
 
+    def parameters(self) -> Controller:
+        return self._controller
+
     def failure(self) -> Exception | None:
         return self._controller.error
 
     def camera_control(self) -> ControlHalf[Any]:
         """The detector behind this device, for the camera's own commands."""
         return self._controller.camera
-
-    acq_params = attribute(
-        dtype=str,
-        access=tango.AttrWriteType.READ_WRITE,
-        doc="Acquisition parameters, JSON; the class attribute property schema describes them.",
-    )
-
-    def read_acq_params(self) -> str:
-        return self._controller.acq_params.json_text()
-
-    def write_acq_params(self, text: str) -> None:
-        with as_dev_failed("acq_params"):
-            self._controller.set_acq_params(as_utf8(text))
 
     @attribute(dtype=str)
     def version(self) -> str:

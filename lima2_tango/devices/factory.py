@@ -5,7 +5,7 @@ from typing import Any
 from tango.server import command
 
 from lima2_tango.cameras.base import ExtraCommand, Plugin
-from lima2_tango.control.receiver import pipelines
+from lima2_tango.control.parameters import pipelines
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.plugins import available, load
 from lima2_tango.processing.plugin import PipelinePlugin

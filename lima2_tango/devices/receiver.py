@@ -1,13 +1,12 @@
 """Tango skin of a receiver."""
 
-import tango
 from tango.server import attribute, command, device_property
 
 from lima2_tango.control.receiver import Receiver
 from lima2_tango.core.state import StateMachine
 
 from .base import AcquisitionDevice
-from .errors import as_dev_failed, as_utf8, text_of
+from .errors import as_dev_failed, text_of
 
 
 class ReceiverDevice(AcquisitionDevice):
@@ -26,35 +25,11 @@ class ReceiverDevice(AcquisitionDevice):
     def machine(self) -> StateMachine:
         return self._receiver.machine
 
+    def parameters(self) -> Receiver:
+        return self._receiver
+
     def failure(self) -> Exception | None:
         return self._receiver.error
-
-    acq_params = attribute(
-        dtype=str,
-        access=tango.AttrWriteType.READ_WRITE,
-        doc="Acquisition parameters, JSON; the class attribute property schema describes them.",
-    )
-
-    def read_acq_params(self) -> str:
-        return self._receiver.acq_params.json_text()
-
-    def write_acq_params(self, text: str) -> None:
-        with as_dev_failed("acq_params"):
-            self._receiver.set_acq_params(as_utf8(text))
-
-    proc_params = attribute(
-        dtype=str,
-        access=tango.AttrWriteType.READ_WRITE,
-        doc="Processing parameters, JSON; class_name in them chooses the pipeline. Empty before the first write.",
-    )
-
-    def read_proc_params(self) -> str:
-        params = self._receiver.proc_params
-        return "" if params is None else params.json_text()
-
-    def write_proc_params(self, text: str) -> None:
-        with as_dev_failed("proc_params"):
-            self._receiver.set_proc_params(as_utf8(text))
 
     @attribute(dtype="DevULong64", unit="frame")
     def nb_frames_xferred(self) -> int:

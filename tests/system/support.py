@@ -18,7 +18,7 @@ from watching import EventLog, wait_for
 
 from lima2_tango.cli.config import ConductorConfig, DatabaseConfig, DatabaseKind, Topology, load_config
 from lima2_tango.cli.system import System
-from lima2_tango.control.receiver import pipelines
+from lima2_tango.control.parameters import pipelines
 from lima2_tango.core.state import State
 
 Json = dict[str, Any]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lima2_tango.cli.config import ConductorConfig, SystemConfig
 from lima2_tango.cli.system import System
-from lima2_tango.control.receiver import pipelines
+from lima2_tango.control.parameters import pipelines
 from lima2_tango.core.errors import DataLossError, Lima2Error
 from lima2_tango.core.params import Params
 from lima2_tango.core.plugins import load

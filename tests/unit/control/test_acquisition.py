@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lima2_tango.control.controller import Controller
-from lima2_tango.control.receiver import Receiver, pipelines
+from lima2_tango.control.parameters import pipelines
+from lima2_tango.control.receiver import Receiver
 from lima2_tango.control.settings import Settings
 from lima2_tango.core.errors import Lima2Error, MemoryBudgetError, NotAvailableError, ParamError, StateError
 from lima2_tango.core.plugins import load

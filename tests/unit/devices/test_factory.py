@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lima2_tango.cameras.base import ControlHalf
-from lima2_tango.control.receiver import pipelines
+from lima2_tango.control.parameters import pipelines
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.plugins import available, load
 from lima2_tango.devices.base import LOG_LEVELS
