@@ -88,6 +88,8 @@ class ReaderReceiver(PacedReceiver[ReaderParams]):
         self._count = self._files.count if self._det.loop else acq.nb_frames
         self.frames_per_block = block_length(self._files.spec)
         self._arrange(Order(rank, receivers, self._count, self._det.loop))
+        if self._ring is not None:
+            self._ring.load()
         return self._files.spec
 
     def begin(self, series: Series) -> None:

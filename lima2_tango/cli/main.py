@@ -73,6 +73,9 @@ def bench(
     least: Annotated[
         float, typer.Option(min=0, help="Exit with 1 where a ratio is under this part of its goal, measured twice.")
     ] = 0.0,
+    frames: Annotated[
+        list[Path] | None, typer.Option(help="A file of real frames for one more row of P1b; may be repeated.")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw rate against frame size, with its bounds, into this PNG file.")
     ] = None,
@@ -94,7 +97,7 @@ def bench(
 
     console = Console(stderr=True)
     with console.status("starting") as status:
-        measured = measure(rows or [], short, lambda text: status.update(text), least)
+        measured = measure(rows or [], short, lambda text: status.update(text), least, frames or [])
     Console().print(table(measured))
     if json_file is not None:
         json_file.write_text(json.dumps(document(measured), indent=2), encoding="utf-8")

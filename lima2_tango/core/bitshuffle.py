@@ -1,4 +1,4 @@
-"""Bitshuffle and LZ4 by the C functions of hdf5plugin's library: chunks of HDF5's filter 32008, in memory of ours.
+"""Bitshuffle and LZ4: chunks of HDF5's filter 32008, in memory of ours. LZ4 and decompression are hdf5plugin's.
 
 A chunk is: pixel bytes (8 bytes, big-endian), block bytes (4, big-endian), the blocks, and the last pixels, up to 7,
 as they are. A block is: the bytes that follow (4, big-endian), its LZ4 data. The last block may be a shorter one.
@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from .bitplanes import BLOCK_BYTES, LZ4_STATE_BYTES, compress_blocks
 from .errors import Lima2Error, SavingError
 
 Bytes = NDArray[np.uint8]
@@ -24,8 +25,6 @@ FILTER = 32008
 """HDF5's number of the filter."""
 LZ4 = 2
 """The filter's code for LZ4 behind bitshuffle."""
-BLOCK_BYTES = 8192
-"""Bitshuffle's own choice: a block and its transpose stay in the first-level cache."""
 UNIT = 8
 """Pixels are shuffled by so many."""
 HEADER = struct.Struct(">QI")
@@ -58,11 +57,21 @@ def compress(pixels: NDArray[np.generic], out: Bytes) -> int:
     """
     itemsize, block = pixels.itemsize, BLOCK_BYTES // pixels.itemsize
     HEADER.pack_into(out.data, 0, pixels.nbytes, block * itemsize)
-    stream = out.ctypes.data + HEADER.size
-    used: int = load().bshuf_compress_lz4(pixels.ctypes.data, stream, pixels.size, itemsize, block)
+    source, target = pixels.ctypes.data, out.ctypes.data + HEADER.size
+    blocks, rest = divmod(pixels.size, block)
+    used: int = compress_blocks(_lz4_address(), source, target, blocks, itemsize)
+    if rest and used >= 0:
+        more = compress_stream(source + blocks * BLOCK_BYTES, target + used, rest, itemsize)
+        used = used + more if more >= 0 else more
     if used < 0:
-        raise SavingError(f"bitshuffle could not compress {pixels.nbytes} bytes: its error {used}")
+        raise SavingError(f"bitshuffle could not compress {pixels.nbytes} bytes")
     return HEADER.size + used
+
+
+def compress_stream(source: int, target: int, pixels: int, itemsize: int) -> int:
+    """The library's own blocks of a chunk, from one address to another; returns their bytes, an error below 0."""
+    used: int = load().bshuf_compress_lz4(source, target, pixels, itemsize, BLOCK_BYTES // itemsize)
+    return used
 
 
 def split(chunk: Bytes, nbytes: int, itemsize: int, at_most: int) -> Sequence[Part]:
@@ -117,6 +126,20 @@ def _find_starts(chunk: Bytes, position: int, blocks: int, each: int, starts: ND
 
 
 @cache
+def ready() -> None:
+    """Load the library and have the kernel compiled; free after the first time. Raises Lima2Error."""
+    pixels = np.zeros(BLOCK_BYTES, np.uint8)
+    compress(pixels, np.empty(compress_bound(pixels.nbytes, pixels.itemsize), np.uint8))
+
+
+@cache
+def _lz4_address() -> int:
+    address = ctypes.cast(load().LZ4_compress_fast_extState, ctypes.c_void_p).value
+    assert address is not None  # ctypes has found the function
+    return address
+
+
+@cache
 def load() -> ctypes.CDLL:
     """hdf5plugin's filter library; ctypes lets go of the GIL during its calls. Raises Lima2Error."""
     path = os.path.join(hdf5plugin.PLUGIN_PATH, "libh5bshuf.so")
@@ -126,6 +149,8 @@ def load() -> ctypes.CDLL:
         raise Lima2Error(
             f"the bitshuffle library {path} cannot be loaded ({error}): install the hdf5plugin wheel again"
         ) from error
+    if library.LZ4_sizeofState() > LZ4_STATE_BYTES:
+        raise Lima2Error(f"LZ4 {library.LZ4_versionNumber()} of {path} needs more memory than known here: use another")
     size = ctypes.c_size_t
     library.bshuf_compress_lz4_bound.argtypes = (size, size, size)
     library.bshuf_compress_lz4_bound.restype = size

@@ -114,10 +114,13 @@ class Pool:
         return lease
 
     def pin(self, size: int, what: str) -> Lease:
-        """Memory of `size` bytes for as long as its lease is held, beside the slabs; not touched before its use.
+        """Memory of `size` bytes for as long as its lease is held, beside the slabs.
 
+        It is what was given back in that size, where there is such; else fresh, and not touched before its use.
         Raises MemoryBudgetError, which names `what`, where it does not fit the budget.
         """
+        if (again := self._pop_free(size)) is not None:
+            return self._pinned_lease(again)
         while not self._account(size, keep=0):
             if not self._evict():
                 raise MemoryBudgetError(
@@ -127,29 +130,30 @@ class Pool:
                     size=size,
                     budget=self.budget,
                 )
-        buffer = self._allocate(size)
-        with self._changed:
-            self._pinned += size
-        return Lease(lambda: self._unpin(size), buffer)
+        return self._pinned_lease(self._allocate(size))
 
-    def _unpin(self, size: int) -> None:
+    def _pinned_lease(self, buffer: NDArray[np.uint8]) -> Lease:
         with self._changed:
-            self._pinned -= size
-            self._allocated -= size
-            self._releases += 1
-            self._changed.notify_all()
+            self._pinned += buffer.nbytes
+        return Lease(lambda: self._unpin(buffer), buffer)
+
+    def _unpin(self, buffer: NDArray[np.uint8]) -> None:
+        with self._changed:
+            self._pinned -= buffer.nbytes
+        self._put_back(buffer)
 
     def _count_free(self, slab_bytes: int) -> int:
         with self._changed:
             return len(self._free[slab_bytes])
 
     def _take_free(self, slab_bytes: int) -> Lease | None:
+        slab = self._pop_free(slab_bytes)
+        return None if slab is None else Lease(lambda: self._put_back(slab), slab)
+
+    def _pop_free(self, slab_bytes: int) -> NDArray[np.uint8] | None:
         with self._changed:
             slabs = self._free[slab_bytes]
-            if not slabs:
-                return None
-            slab = slabs.pop()
-        return Lease(lambda: self._put_back(slab), slab)
+            return slabs.pop() if slabs else None
 
     def _wait_for_release(self, seen: int, deadline: float) -> int:
         """Wait until more than `seen` releases have happened, `RETRY` at most: a reader's frames can become free to

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lima2_tango.cameras.base import Plugin
+from lima2_tango.core.storage import Compression
 from lima2_tango.transport.roster import Roster
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,11 @@ def warm_up(roster: Roster, plugins: Sequence[Plugin]) -> None:
     begin = time.monotonic()
     import lima2_tango.saving.writer  # noqa: F401 - for what it loads
     from lima2_tango.processing.kernels.warm import warm
+    from lima2_tango.saving.compression import compressor
 
     with (Path(tempfile.gettempdir()) / f"lima2_tango-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        compressor(Compression.BSHUF_LZ4)
         ready = warm()
         for plugin in plugins:
             if plugin.warm is not None:

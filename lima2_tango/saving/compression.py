@@ -60,7 +60,7 @@ class BitshuffleLz4(Compressor):
     dataset_options = {"compression": bitshuffle.FILTER, "compression_opts": (0, bitshuffle.LZ4)}
 
     def __init__(self) -> None:
-        bitshuffle.load()
+        bitshuffle.ready()
 
     def bound(self, nbytes: int, itemsize: int) -> int:
         return bitshuffle.compress_bound(nbytes, itemsize)

@@ -42,6 +42,19 @@ def numbers(size, dtype="u2"):
     return (np.arange(size) % 251).astype(dtype)
 
 
+@pytest.mark.parametrize("content", ["empty", "counts", "noise"])
+@pytest.mark.parametrize("size", [8, 1024, 4095, 8192, 50_003])
+@pytest.mark.parametrize("pixel_type", PixelType)
+def test_chunks_are_byte_for_byte_those_of_hdf5(pixel_type, size, content):
+    random = np.random.default_rng(size)
+    pixels = {
+        "empty": lambda: np.zeros(size, pixel_type.dtype),
+        "counts": lambda: random.poisson(3, size).astype(pixel_type.dtype),
+        "noise": lambda: np.frombuffer(random.bytes(size * pixel_type.dtype.itemsize), pixel_type.dtype),
+    }[content]()
+    np.testing.assert_array_equal(compressed(pixels), chunk_of_hdf5(pixels))
+
+
 @pytest.mark.parametrize("at_most", [1, 2, 3, 4, 100])
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 4095, 4096, 4103, 4104, 12288, 50_003])
 @pytest.mark.parametrize("pixel_type", PixelType)

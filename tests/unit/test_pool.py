@@ -55,7 +55,19 @@ def test_free_slabs_of_other_sizes_make_room():
     pool.reserve(SLAB // 2, 8)
     assert pool.allocated == 4 * SLAB
     pool.pin(4 * SLAB, "images").release()
-    assert pool.allocated == 0
+    assert pool.reserve(SLAB, 4) == 4
+    assert pool.allocated == 4 * SLAB
+
+
+def test_what_was_pinned_is_pinned_again_without_new_memory():
+    pool = Pool(4 * SLAB)
+    first = pool.pin(2 * SLAB, "images")
+    memory = first.buffer
+    first.release()
+    assert pool.pinned == 0
+    again = pool.pin(2 * SLAB, "images")
+    assert again.buffer is memory
+    assert (pool.pinned, pool.allocated) == (2 * SLAB, 2 * SLAB)
 
 
 def test_lent_slabs_are_never_given_up():

@@ -27,6 +27,7 @@ from lima2_tango.processing.executor import OrderedStage, Workers, lower_priorit
 from lima2_tango.saving.layout import SeriesMetadata, data_path
 from lima2_tango.saving.writer import SeriesWriter
 
+from .bare import by_library
 from .rig import folder_in_memory, pinned
 from .row import Row, Tell
 
@@ -173,7 +174,7 @@ def compress_bare(frames: Frames, threads: int) -> float:
     def work() -> None:
         room = rooms.pop()
         for number in turns:
-            bitshuffle.compress(frames[number], room)
+            by_library(frames[number], room)
 
     return _timed(work, threads)
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from lima2_tango.core.errors import DataLossError
 
+from .bare import compression_time
 from .rig import Json, Rig, configuration, folder_in_memory, frames_of, fresh, missing
 from .row import Tell
-from .throughput import compression_time
 
 SIDES = (64, 128, 256, 512, 1024, 2048, 4096)
 """Rows and columns of the frames [pixel]."""

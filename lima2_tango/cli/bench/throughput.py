@@ -2,28 +2,31 @@
 
 import os
 import shutil
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
 
+import fabio
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from lima2_tango.core import bitshuffle
+from lima2_tango.core.errors import ParamError
 
+from .bare import compression_time
 from .rig import Json, Rig, Timed, configuration, deviations, folder_in_memory, frames_of, fresh
 from .row import Row, Tell
 
 SIDE = 2048
 """Rows and columns of a frame [pixel]."""
 REPEATS = 3
+STORED_BYTES, SHORT_BYTES = 8 << 30, 2 << 30
+"""Pixels of a run with stored frames [byte]."""
 MEAN = 1.0
 """Photons per pixel of the Poisson frames."""
 OVERHEAD = 0.3
 """What a whole run may take beside its frames [s]."""
-LEAST_COMPRESSION = 0.5
-"""The reference is measured for at least so long [s]."""
 
 Frames = NDArray[np.generic]
 
@@ -37,12 +40,12 @@ def measure_simulator(short: bool, tell: Tell) -> list[Row]:
         detector["generator"] = {**generator, "pixel_type": "gray8"}
         tell("P1: a run whose files say what the frames are")
         frames = frames_of(rig.acquire(fresh(folder), 2 * prefetch, detector), prefetch)
-        runs, bounds, lost = _repeat(rig, folder, nb_frames, detector, frames, 1 if short else REPEATS, tell)
+        runs, bounds, lost = _repeat(rig, folder, nb_frames, detector, frames, _repeats(short), tell)
     goal = 0.9
     rate, bound = nb_frames / median(run.saved for run in runs), nb_frames / median(bounds)
     allowed, whole = median(bounds) / goal + OVERHEAD, median(run.ended for run in runs)
     what = f"{nb_frames} frames of {SIDE} x {SIDE} gray8, Simulator to files"
-    detail = f"reference: bitshuffle-LZ4 of these frames alone, 1 thread, times {_cores()} cores"
+    detail = _reference(frames)
     return [
         Row("P1", what, rate, bound, "frames/s", rate / bound, goal, lost, len(runs), detail),
         Row("P1", f"{what}, the whole run", whole, allowed, "s", allowed / whole, 1.0, lost, len(runs)),
@@ -53,7 +56,25 @@ def measure_poisson(short: bool, tell: Tell) -> list[Row]:
     """P1b: Poisson `gray16` frames, all different, replayed from a file in memory by the Reader."""
     distinct, nb_frames = (32, 200) if short else (100, 1000)
     frames = np.random.default_rng(1).poisson(MEAN, (distinct, SIDE, SIDE)).astype(np.uint16)
-    return [_replayed(frames, nb_frames, f"Poisson {SIDE} x {SIDE} gray16", 1 if short else REPEATS, tell)]
+    return [_replayed(frames, nb_frames, f"Poisson {SIDE} x {SIDE} gray16", _repeats(short), tell)]
+
+
+def measure_stored(paths: Sequence[Path], short: bool, tell: Tell) -> list[Row]:
+    """P1b with frames of a real detector, from files that fabio reads; raises ParamError for those that it does not."""
+    frames = _read(paths)
+    height, width = frames.shape[1:]
+    nb_frames = (SHORT_BYTES if short else STORED_BYTES) // frames[0].nbytes
+    return [_replayed(frames, nb_frames, f"{paths[0].name}, {width} x {height} {frames.dtype}", _repeats(short), tell)]
+
+
+def _read(paths: Sequence[Path]) -> Frames:
+    try:
+        images = [image.data for path in paths for image in fabio.open(str(path)).frames()]
+        return np.stack(images)
+    except (OSError, ValueError) as error:  # ValueError: of several shapes
+        raise ParamError(
+            "--frames", str(paths[0]), f"these files cannot be read as frames of one shape: {error}"
+        ) from error
 
 
 def measure_scaling(short: bool, tell: Tell) -> list[Row]:
@@ -68,8 +89,7 @@ def measure_scaling(short: bool, tell: Tell) -> list[Row]:
             config = configuration("Reader", receivers, workers=1)
             with Rig.running(config, folder / str(receivers)) as rig:
                 rig.acquire(fresh(folder), distinct, detector)
-                repeats = 1 if short else REPEATS
-                runs, _, missed = _repeat(rig, folder, nb_frames, detector, frames, repeats, tell)
+                runs, _, missed = _repeat(rig, folder, nb_frames, detector, frames, _repeats(short), tell)
             rates[receivers] = nb_frames / median(run.saved for run in runs)
             lost += missed
     what = "two receivers instead of one, one worker thread each, Poisson gray16 to files"
@@ -85,7 +105,7 @@ def _replayed(frames: Frames, nb_frames: int, name: str, repeats: int, tell: Tel
             runs, bounds, lost = _repeat(rig, folder, nb_frames, detector, frames, repeats, tell)
     rate, bound = nb_frames / median(run.saved for run in runs), nb_frames / median(bounds)
     what = f"{nb_frames} frames, {len(frames)} different, {name}, Reader to files"
-    return Row("P1b", what, rate, bound, "frames/s", rate / bound, 0.85, lost, len(runs))
+    return Row("P1b", what, rate, bound, "frames/s", rate / bound, 0.85, lost, len(runs), _reference(frames))
 
 
 def _repeat(
@@ -106,14 +126,16 @@ def _repeat(
     return runs, bounds, lost
 
 
-def compression_time(frames: Frames) -> float:
-    """Seconds that one thread needs for bitshuffle and LZ4 of one frame, averaged over all of `frames`."""
-    room = np.empty(bitshuffle.compress_bound(frames[0].nbytes, frames.itemsize), np.uint8)
-    done, begin = 0, time.monotonic()
-    while (spent := time.monotonic() - begin) < LEAST_COMPRESSION or done < len(frames):
-        bitshuffle.compress(frames[done % len(frames)], room)
-        done += 1
-    return spent / done
+def _reference(frames: Frames) -> str:
+    own = _cores() / compression_time(frames, bitshuffle.compress)
+    return (
+        f"reference: bitshuffle-LZ4 of these frames alone by hdf5plugin's library, 1 thread, times {_cores()} cores; "
+        f"by the kernel that the run used: {own:.0f} frames/s"
+    )
+
+
+def _repeats(short: bool) -> int:
+    return 1 if short else REPEATS
 
 
 def _stored(frames: Frames, folder: Path) -> Json:
