@@ -176,11 +176,9 @@ def file_tree(params: SavingParams, metadata: SeriesMetadata, rows: Rows, name: 
     return Group("", {params.nx_entry_name: Group("", entry)}, attrs)
 
 
-def _detector(params: SavingParams, spec: FrameSpec, metadata: SeriesMetadata) -> dict[str, Node]:
-    flat = params.nb_dimensions is NbDimensions.DIM_3D_OR_4D and spec.channels == 1
-    json_text = {"type": "application/json"}
+def about_detector(params: SavingParams, metadata: SeriesMetadata) -> dict[str, Node]:
+    """What is known of the detector itself, the same for all receivers."""
     return {
-        "data": Images(spec.shape[1:] if flat else spec.shape, spec.dtype, {"interpretation": "image"}),
         "description": Field(f"{metadata.plugin} {metadata.model}".strip()),
         "local_name": Field(params.nx_detector_name),
         "serial_number": Field(metadata.serial),
@@ -190,6 +188,14 @@ def _detector(params: SavingParams, spec: FrameSpec, metadata: SeriesMetadata) -
         "count_time": Field(metadata.expo_time_us * 1e-6, {"units": "s"}),
         "latency_time": Field(metadata.latency_time_us * 1e-6, {"units": "s"}),
         "frame_time": Field((metadata.expo_time_us + metadata.latency_time_us) * 1e-6, {"units": "s"}),
+    }
+
+
+def _detector(params: SavingParams, spec: FrameSpec, metadata: SeriesMetadata) -> dict[str, Node]:
+    json_text = {"type": "application/json"}
+    return {
+        "data": Images(row_shape(params, spec), spec.dtype, {"interpretation": "image"}),
+        **about_detector(params, metadata),
         "layout": Field("area"),
         "receiver": Group("NXcollection", {"rank": Field(metadata.rank)}),
         "params": Group(
@@ -200,6 +206,12 @@ def _detector(params: SavingParams, spec: FrameSpec, metadata: SeriesMetadata) -
             },
         ),
     }
+
+
+def row_shape(params: SavingParams, spec: FrameSpec) -> tuple[int, ...]:
+    """(channel, row, column), or (row, column)."""
+    flat = params.nb_dimensions is NbDimensions.DIM_3D_OR_4D and spec.channels == 1
+    return spec.shape[1:] if flat else spec.shape
 
 
 def _iso(time: float) -> str:

@@ -1,0 +1,185 @@
+"""The master file of a run: the frames of all receivers as one dataset, in global order, whatever their number.
+
+Dense and vector frames are shown where they are, in the data files beside it (a virtual dataset). Sparse frames are
+copied. Frames that no file has are zeros (a sparse one is empty), as the placeholders of lost frames are, and the
+dataset `valid` names both.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_tango.core.errors import ParamError, SavingError
+from lima2_tango.core.frame import FrameSpec
+from lima2_tango.core.storage import FileExistsPolicy, SavingParams
+
+from .compression import compressor
+from .datafile import template
+from .folder import remedy, translated
+from .gather import CHUNK, gather, places
+from .layout import SeriesMetadata, data_path, row_shape
+from .master_layout import master_tree
+from .names import FileNames
+from .part import Part
+from .reserve import Reserve, publish, remove_leftovers
+from .sources import Kind, Source, find_sources
+from .virtual import virtual_dataset
+
+LIBVER = ("v110", "v110")
+"""Any HDF5 since 1.10 reads it. An older lower bound would list every frame of a mapping (a second to open)."""
+
+
+def master_path(saving: SavingParams) -> Path:
+    return Path(saving.base_path, f"{saving.filename_prefix}_master.h5")
+
+
+def check_master(saving: SavingParams, json_path: str = "$.saving") -> None:
+    """At Prepare: raise ParamError where the master file's name is taken and its file not to be replaced."""
+    path = master_path(saving)
+    if path.name in FileNames(saving, json_path, saving.filename_rank, 1).taken([path.name]):
+        reason = f"a data file would have the name of the master file {path}; choose another format"
+        raise ParamError(f"{json_path}.filename_format", saving.filename_format, reason)
+    if path.is_dir() and not path.is_symlink():
+        raise ParamError(f"{json_path}.filename_prefix", saving.filename_prefix, f"{path} is a folder; choose another")
+    if os.path.lexists(path) and not _replaces(saving):
+        reason = f"{path} exists; choose another filename_prefix or base_path, or the policy overwrite"
+        raise ParamError(f"{json_path}.file_exists_policy", str(saving.file_exists_policy), reason)
+
+
+def write_master(
+    path: Path,
+    saving: SavingParams,
+    kind: Kind,
+    spec: FrameSpec,
+    frames: Sequence[NDArray[np.int64]],
+    metadata: SeriesMetadata,
+) -> None:
+    """Write the master file over the files of all receivers; `path` is in their folder.
+
+    `frames[r]` are the global indices of the rows that receiver r saved, in the order of its files. A file that is not
+    there, or lacks rows, leaves frames that are not valid. The file appears when it is complete; what fails
+    leaves nothing behind. Raises SavingError.
+    """
+    shape = (spec.width,) if kind == "vector" else row_shape(saving, spec)
+    index = [np.asarray(one, np.int64) for one in frames]
+    nb_frames = _count(index)
+    sources = find_sources(saving, kind, shape, index)
+    tree = master_tree(saving, kind, metadata, _valid(sources, nb_frames), path.name, datetime.now(UTC))
+    file = _Master(path, template(tree, {}, 0))
+    try:
+        with translated(str(path), "the master file cannot be written"), file:
+            if kind == "sparse":
+                _copy_sparse(file, saving, spec.dtype, sources, nb_frames)
+            else:
+                data = virtual_dataset(file.group(data_path(saving)), spec.dtype, (nb_frames, *shape), sources, path)
+                data.attrs["interpretation"] = "spectrum" if kind == "vector" else "image"
+        file.publish(_replaces(saving))
+    finally:
+        file.remove()
+
+
+class _Master:
+    """The file under its hidden name; a context in which it can be written, and which completes it."""
+
+    def __init__(self, path: Path, image: bytes) -> None:
+        """Begin with `image`; raises SavingError."""
+        self._path = str(path)
+        with translated(self._path, "the master file cannot be made"):
+            remove_leftovers(self._path)
+            self._reserve = Reserve(self._path)
+            try:
+                self._part = Part(self._reserve.part)
+            except BaseException:
+                self._reserve.remove()
+                raise
+            try:
+                self._part.write(memoryview(image))
+                self.check()
+            except BaseException:
+                self.remove()
+                raise
+
+    def __enter__(self) -> None:
+        self._file = h5py.File(self._part, "r+", libver=LIBVER)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._file.close()
+        if kind is None:
+            self._part.settle()
+
+    def group(self, path: str) -> Any:
+        """The group in which `path` is to be made."""
+        return self._file[os.path.dirname(path)]
+
+    def check(self) -> None:
+        """Raise OSError where the disk has refused something."""
+        if self._part.error:
+            raise self._part.error
+
+    def publish(self, replace: bool) -> None:
+        try:
+            publish(self._reserve.part, self._path, replace)
+        except FileExistsError as error:
+            reason = "appeared during the run, so the master file is not written; rename it, or use policy overwrite"
+            raise SavingError(f"{self._path} {reason}", file=self._path) from error
+        except OSError as error:
+            raise SavingError(f"{self._path} cannot get its name: {remedy(error)}", file=self._path) from error
+
+    def remove(self) -> None:
+        """Forget what is still hidden; nothing of it matters."""
+        with suppress(OSError):
+            self._part.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self._reserve.part)
+        self._reserve.remove()
+
+
+def _copy_sparse(
+    file: _Master, saving: SavingParams, dtype: np.dtype, sources: Sequence[Source], nb_frames: int
+) -> None:
+    path = data_path(saving)
+    found = places(sources, nb_frames)
+    group = file.group(path).create_group("data")
+    group.attrs["NX_class"] = "NXdata"
+    group.create_dataset("frame_ptr", data=found.pointer.astype(np.uint64))
+    types = {"index": np.dtype(np.uint32), "intensity": dtype}
+    length = int(found.pointer[-1])
+    options = {**compressor(saving.compression).dataset_options, "chunks": min(CHUNK, length)} if length else {}
+    made = {name: group.create_dataset(name, (length,), one, **options) for name, one in types.items()}
+
+    def write(name: str, begin: int, values: NDArray[np.generic]) -> None:
+        made[name][begin : begin + len(values)] = values
+        file.check()
+
+    gather(sources, path, found, types, write)
+
+
+def _count(index: Sequence[NDArray[np.int64]]) -> int:
+    """Frames of the run; raises SavingError where the indices cannot be those of one."""
+    every = np.concatenate([*index, np.empty(0, np.int64)])
+    if not len(every):
+        return 0
+    every.sort()
+    if every[0] < 0:
+        raise SavingError(f"no master file is written: a receiver has frame {every[0]}; frames are counted from 0")
+    if len(double := every[1:][np.diff(every) == 0]):
+        raise SavingError(f"no master file is written: frame {double[0]} is in the data files twice")
+    return int(every[-1]) + 1
+
+
+def _valid(sources: Sequence[Source], nb_frames: int) -> NDArray[np.bool_]:
+    valid = np.zeros(nb_frames, np.bool_)
+    for source in sources:
+        valid[source.index] = source.valid
+    return valid
+
+
+def _replaces(saving: SavingParams) -> bool:
+    return saving.file_exists_policy is FileExistsPolicy.OVERWRITE

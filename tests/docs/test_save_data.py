@@ -1,0 +1,29 @@
+"""The page on saving reads a master file as it is written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import DOCS, blocks
+
+from lima2_tango.core.storage import SavingParams
+from lima2_tango.saving.master import master_path, write_master
+from lima2_tango.saving.writer import SeriesWriter
+from lima2_tango.testing.sinks import METADATA, SPEC, make_block, pixels
+
+
+def test_frames_are_read_from_the_master_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saving, frames = SavingParams(base_path=str(tmp_path)), [np.arange(rank, 20, 2) for rank in range(2)]
+    for rank, index in enumerate(frames):
+        own = saving.model_copy(update={"filename_rank": rank})
+        writer = SeriesWriter(own, SPEC, "$.saving", rank, METADATA, None)
+        writer.append(writer.encode(make_block(SPEC, 0, len(index), stride=2, offset=rank)))
+        writer.close()
+    write_master(master_path(saving), saving, "dense", SPEC, frames, METADATA)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(DOCS / "how-to/save-data.md"):
+        if block.kind == "python":
+            exec(block.body, {})
+    assert capsys.readouterr().out == f"{(20, *SPEC.shape)} {pixels(SPEC, 7).sum()}\n"
