@@ -1,16 +1,20 @@
 """A whole system in one YAML file: what runs where, under which names."""
 
 import json
-from collections.abc import Iterator
+import socket
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field
 
 from lima2_tango.client.database import DeviceEntry
-from lima2_tango.core.errors import ParamError
+from lima2_tango.control.parameters import choose
+from lima2_tango.control.settings import Settings
+from lima2_tango.core.errors import Lima2Error, ParamError
 from lima2_tango.core.params import Int, Params
 from lima2_tango.core.plugins import load
 
@@ -18,6 +22,8 @@ SERVER = "lima2_tango"
 """Tango server name, and the program that runs it."""
 DEVICE = "^[^/:@ ]+/[^/:@ ]+/[^/:@ ]+$"
 INSTANCE = "^[^/:@ ]+$"
+NAME = r"^\w[\w.-]*$"
+THIS_HOST = "localhost"
 Port = Annotated[Int, Field(ge=0, le=65535)]
 
 
@@ -33,6 +39,11 @@ class Topology(StrEnum):
     DYNAMIC = "dynamic"
 
 
+class RestartPolicy(StrEnum):
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class DatabaseConfig(Params):
     kind: DatabaseKind = DatabaseKind.BUILTIN
     """builtin: pytango's own on SQLite; nosql: NosqlTangoDB on YAML files; external: one that runs already."""
@@ -41,12 +52,19 @@ class DatabaseConfig(Params):
     port: Port = 0
     """TCP port; 0 takes a free one."""
 
+    @property
+    def address(self) -> str:
+        """What to bind for it."""
+        return "127.0.0.1" if self.host == THIS_HOST else self.host
+
 
 class Member(Params):
     """A device and the server instance that runs it; devices of one instance share a process."""
 
     device: Annotated[str, Field(pattern=DEVICE)] = "id00/limacontrol/simulator"
     instance: Annotated[str, Field(pattern=INSTANCE)] = "simulator_ctl"
+    host: str = THIS_HOST
+    """Computer that runs the instance; so far this one only."""
     properties: dict[str, list[str]] = {}
     """Tango device properties to set."""
 
@@ -60,8 +78,18 @@ class ConductorConfig(Params):
     """TCP port; 0 takes a free one."""
 
 
+class RestartConfig(Params):
+    policy: RestartPolicy = RestartPolicy.ALWAYS
+    """What `lima2 up` does when a part of the system dies: start it again, or end the system."""
+    at_most: Annotated[Int, Field(ge=1)] = 5
+    """Restarts within `within`; one more and the system is ended."""
+    within: Annotated[float, Field(gt=0)] = 60.0
+    """Time in which restarts are counted [s]."""
+
+
 class SystemConfig(Params):
-    name: Annotated[str, Field(min_length=1)] = "simulator"
+    name: Annotated[str, Field(pattern=NAME)] = "simulator"
+    """What people call the system; also the folder of its files below ~/.lima2."""
     camera: str = "Simulator"
     """Name of the camera plugin."""
     listen: str = "127.0.0.1"
@@ -76,6 +104,11 @@ class SystemConfig(Params):
     conductor: ConductorConfig = ConductorConfig()
     data_roots: tuple[str, ...] = ()
     """Folders below which the system may write; none given, wherever the process may."""
+    restart: RestartConfig = RestartConfig()
+    acq_params: dict[str, Any] = {}
+    """Acquisition parameters that the control begins with; what is not named has its default."""
+    proc_params: dict[str, Any] = {}
+    """Processing parameters that the control begins with; `class_name` chooses the pipeline."""
 
     @property
     def instances(self) -> list[str]:
@@ -103,7 +136,7 @@ def camera_name(plugin: str) -> str:
 
 
 def load_config(path: Path) -> SystemConfig:
-    """The system that a YAML file describes; raises ParamError with the file's name and the path in it."""
+    """The system that a YAML file describes; raises ParamError, or Lima2Error, with file or path in it."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -124,6 +157,39 @@ def _check(config: SystemConfig) -> None:
         raise ParamError("$.receivers", config.devices[1:], "two devices have one name; give each its own")
     if config.database.kind is DatabaseKind.EXTERNAL and config.database.port == 0:
         raise ParamError("$.database.port", 0, "name the port of the database that runs already")
+    _check_hosts(config)
+    _check_parameters(config)
+
+
+def _check_hosts(config: SystemConfig) -> None:
+    members = {"$.control": config.control, **{f"$.receivers[{i}]": at for i, at in enumerate(config.receivers)}}
+    for path, member in members.items():
+        if member.host not in {THIS_HOST, "127.0.0.1", socket.gethostname()}:
+            remedy = (
+                "lima2 starts processes on this computer only; run a job over several computers with "
+                "servers/lima2-job (mpiexec -hosts, or Slurm) on an external database"
+            )
+            raise ParamError(f"{path}.host", member.host, remedy)
+
+
+def _check_parameters(config: SystemConfig) -> None:
+    """Those that the control begins with are refused here, by their path in this file, and not when it runs."""
+    settings = Settings(data_roots=config.data_roots)
+    camera = load("cameras", config.camera.lower())
+    with _below("$.acq_params"):
+        settings.confine(camera.params.parse(json.dumps(config.acq_params)))
+    if config.proc_params:
+        with _below("$.proc_params"):
+            choose(json.dumps(config.proc_params), settings)
+
+
+@contextmanager
+def _below(path: str) -> Generator[None]:
+    """Refusals name the parameter by its place in the file."""
+    try:
+        yield
+    except ParamError as error:
+        raise Lima2Error(path + error.what.removeprefix("$"), path=path + error.path.removeprefix("$")) from error
 
 
 def _entry(member: Member, device_class: str, properties: dict[str, list[str]]) -> DeviceEntry:

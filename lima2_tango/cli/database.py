@@ -21,7 +21,7 @@ class DatabaseServer(ABC):
     """A database at `tango_host`, which knows `entries` once started."""
 
     def __init__(self, config: DatabaseConfig, folder: Path, entries: Sequence[DeviceEntry]) -> None:
-        self.address = "127.0.0.1" if config.host == "localhost" else config.host
+        self.address = config.address
         self.port = config.port or free_port(self.address)
         self.tango_host = f"{config.host}:{self.port}"
         self.log = folder / "logs" / "database.log"
@@ -29,14 +29,23 @@ class DatabaseServer(ABC):
         self._entries = entries
         self._child: Child | None = None
 
+    @property
+    def child(self) -> Child | None:
+        """Its process; none where it is not ours, or not started."""
+        return self._child
+
     def start(self) -> None:
         """Return once it answers and knows the devices."""
+        self.start_again()
+        self.define()
+
+    def start_again(self) -> None:
+        """Return once it answers; what it knows it has on disk, and devices that run go on with it."""
         if (command := self.command()) is not None:
             surroundings = environment(PYTANGO_DATABASE_NAME=str(self._folder / "tango_database.sqlite"))
             surroundings.pop("TANGO_HOST", None)  # a database that is told to ask itself waits for ever
             self._child = Child("the Tango database", command, surroundings, self.log)
         wait_for_database(self.tango_host, START_TIMEOUT, self.check)
-        self.define()
 
     def check(self) -> None:
         """Raises LaunchError where our database has ended."""

@@ -17,7 +17,9 @@ from lima2_tango.core.errors import Lima2Error, ParamError
 from lima2_tango.core.params import Params
 from lima2_tango.core.plugins import available, load
 
+from . import up as systems
 from .process import LaunchError
+from .run import EXAMPLES, run
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -39,6 +41,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Acquisition backend for X-ray detectors: Lima2's design in Python, over Tango and MPI.",
 )
+
+
+systems.register(app)
+app.command(epilog=EXAMPLES)(run)
 
 
 @app.command(epilog="Example: lima2 demo --frames 50 --folder /tmp/lima2_demo")

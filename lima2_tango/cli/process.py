@@ -2,10 +2,12 @@
 
 import atexit
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,6 +42,8 @@ class Child:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
+            self.begin = output.tell()
+            """Where what it writes begins in the log [byte]."""
             self.popen = subprocess.Popen(
                 command,
                 env=dict(environment),
@@ -53,8 +57,23 @@ class Child:
 
     def check(self) -> None:
         """Raises LaunchError where the process has ended."""
-        if (code := self.popen.poll()) is not None:
-            raise LaunchError(f"{self.name} ended with exit code {code}{tail(self.log)}", log=str(self.log))
+        if ended := self.ended:
+            raise LaunchError(f"{ended}{tail(self.log)}", log=str(self.log))
+
+    @property
+    def ended(self) -> str:
+        """How it ended, as a sentence; empty while it runs."""
+        code = self.popen.poll()
+        if code is None:
+            return ""
+        how = f"with exit code {code}" if code >= 0 else f"by the signal {signal.Signals(-code).name}"
+        return f"{self.name} ended {how}"
+
+    @classmethod
+    def guard(cls, pid: int) -> None:
+        """End process `pid` too if we die: one that may outlive the child that started it."""
+        with suppress(psutil.NoSuchProcess):
+            cls._guard.watch(pid)
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL for what is left after `STOP_TIMEOUT`; safe twice."""

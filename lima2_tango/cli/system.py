@@ -1,7 +1,6 @@
 """A whole Lima2 system on this machine: Tango database, one MPI job of device servers, conductor."""
 
 import http.client
-import ipaddress
 import subprocess
 import sys
 import time
@@ -24,8 +23,8 @@ CONDUCTOR_TIMEOUT_S = 30
 class System:
     """A whole Lima2 system on this machine, from database to conductor; a context manager that leaves nothing running.
 
-    `folder` takes the database's file and the logs. Processes listen on `config.listen` only; but Open MPI, and MPICH
-    where that is not this machine alone, also open ports for their own traffic.
+    `folder` takes the database's file and the logs. Processes listen on `config.listen` only; but Open MPI, and MPICH's
+    `mpiexec` where the configuration names it, also open ports for their own traffic.
     """
 
     def __init__(self, config: SystemConfig, folder: Path, log_level: str = "info") -> None:
@@ -42,6 +41,8 @@ class System:
         self._log_level = log_level
         self._database = SERVERS[config.database.kind](config.database, self.folder, list(config.entries()))
         self._job: Child | None = None
+        self._jobs = 0
+        """Jobs started again."""
         self._conductor: Child | None = None
 
     @property
@@ -52,6 +53,12 @@ class System:
     @property
     def conductor_url(self) -> str:
         return f"http://{self.config.listen}:{self.conductor_port}"
+
+    @property
+    def children(self) -> dict[str, Child]:
+        """What was started, by what it is: database, job, conductor."""
+        parts = {"database": self._database.child, "job": self._job, "conductor": self._conductor}
+        return {name: child for name, child in parts.items() if child is not None}
 
     @property
     def job(self) -> subprocess.Popen[bytes]:
@@ -68,7 +75,7 @@ class System:
     def start(self) -> None:
         """Start everything; `wait_ready` tells when it answers. What was started is stopped where a part fails."""
         try:
-            self._database.start()
+            self.start_database()
             self.start_job()
             if self.config.conductor.enabled:
                 self.start_conductor()
@@ -82,8 +89,19 @@ class System:
         self.stop_job()
         self._database.stop()
 
+    def start_database(self) -> None:
+        """Return once it answers and knows the devices."""
+        self._database.start()
+
+    def restart_database(self) -> None:
+        """Start the database that died, where it was; returns once it answers. The devices go on meanwhile."""
+        self._database.start_again()
+
     def start_job(self) -> None:
-        """Start the device servers: one rank an instance, the control's first."""
+        """Start the device servers: one rank an instance, the control's first. Each job has a log of its own."""
+        if self._job is not None:
+            self._jobs += 1
+            self.logs["job"] = self.folder / "logs" / f"job_{self._jobs}.log"
         self._job = Child("the job", self._job_command(), self._environment(), self.logs["job"])
 
     def stop_job(self) -> None:
@@ -109,6 +127,11 @@ class System:
         command = [sys.executable, "-m", "uvicorn", "lima2.conductor.webservice.main:app", *address]
         self._conductor = Child("the conductor", command, self._environment(**settings), self.logs["conductor"])
 
+    def kill_conductor(self) -> None:
+        """End it at once: a conductor that waits for devices which died in a run waits for ever."""
+        if self._conductor is not None:
+            self._conductor.kill()
+
     def stop_conductor(self) -> None:
         if self._conductor is not None:
             self._conductor.stop()
@@ -128,7 +151,7 @@ class System:
             self._wait_for_conductor(self._conductor, deadline)
 
     def _wait_for_conductor(self, conductor: Child, deadline: float) -> None:
-        while not self._conductor_sees_devices():
+        while not self.conductor_ready():
             conductor.check()
             if time.monotonic() > deadline:
                 raise LaunchError(
@@ -136,7 +159,8 @@ class System:
                 )
             time.sleep(POLL)
 
-    def _conductor_sees_devices(self) -> bool:
+    def conductor_ready(self) -> bool:
+        """The conductor answers and sees all devices."""
         connection = http.client.HTTPConnection(self.config.listen, self.conductor_port, timeout=CONDUCTOR_TIMEOUT_S)
         try:
             connection.request("GET", "/state")
@@ -157,18 +181,11 @@ class System:
         return command
 
     def _launcher(self) -> str:
-        """On one machine MPICH's forking launcher: its other one opens a port to the network."""
+        """MPICH's forking launcher: its other one opens a port, and kills the ranks that outlive one (decision 10)."""
         if self.config.launcher:
             return program(self.config.launcher)
         forking = Path(sys.prefix) / "bin" / "mpiexec.gforker"
-        return str(forking) if self._on_loopback and forking.exists() else program("mpiexec")
-
-    @property
-    def _on_loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.config.listen).is_loopback
-        except ValueError:  # a name
-            return self.config.listen == "localhost"
+        return str(forking) if forking.exists() else program("mpiexec")
 
     def _rank_command(self, instance: str) -> list[str]:
         logs = ["--log-level", self._log_level, "--log-file-path", str(self.folder / "logs")]
@@ -181,7 +198,7 @@ class System:
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
             "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         }
-        shared_memory = {"UCX_TLS": "posix,sysv,self"} if self._on_loopback else {}
+        shared_memory = {"UCX_TLS": "posix,sysv,self"}  # all ranks are here: nothing needs the network
         return environment(TANGO_HOST=self.tango_host, **open_mpi, **shared_memory, **extra)
 
     @staticmethod

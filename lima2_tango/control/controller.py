@@ -1,16 +1,26 @@
 """The control's acquisitions: what its Tango device calls. Arms the detector, takes triggers, coordinates the ranks."""
 
+from collections.abc import Callable
+from enum import Enum
 from threading import RLock, get_ident
 from typing import Any
 
 from lima2_tango.cameras.base import ControlHalf, Plugin
-from lima2_tango.core.acquisition import TriggerMode
+from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
 from lima2_tango.core.errors import AgreementError, StateError, as_lima2
 from lima2_tango.core.state import Event, State, StateMachine
 from lima2_tango.transport.agreement import Coordinator
 
 from .parameters import Parameterised
 from .settings import Settings
+
+
+class Driver(Enum):
+    """Who calls the receivers in a run."""
+
+    CALLER = "a conductor"
+    """Whoever gave the uuid, and calls every device."""
+    CONTROL = "this control"
 
 
 class Controller(Parameterised):
@@ -24,14 +34,23 @@ class Controller(Parameterised):
         self._coordinator = coordinator
         self._lock = RLock()
         """Held while the camera is told something: one thing at a time."""
+        self.driver = Driver.CALLER
+        """Of the run that was prepared last."""
         self._uuid = ""
-        self._prepared = self.acq_params
-        self._built: int | None = None
+        self._prepared = self._armed = self.acq_params
+        """Parameters of the run that was prepared last, and of what the detector is armed for."""
+        self._built: dict[int, AcquisitionParams] = {}
+        """By thread: what its `build` armed, which `prepare`, called next by the same thread, makes a run of."""
 
     @property
     def nb_frames_acquired(self) -> int:
         """Frames that the receivers have taken in the current or last run."""
         return self._coordinator.nb_frames
+
+    @property
+    def armed_params(self) -> AcquisitionParams:
+        """What the detector is armed for."""
+        return self._armed
 
     def build(self) -> None:
         """The fallible part of Prepare: check the parameters and the ranks, and arm the detector."""
@@ -40,25 +59,47 @@ class Controller(Parameterised):
         if not self._coordinator.settle():
             raise StateError("the last run is still being stopped: look at the receivers, reset, then prepare again")
         with self._lock:
+            self.machine.check(Event.PREPARE)  # it may be running by now
             try:
-                self.camera.capabilities.check(self.acq_params.acq)
-                self._prepared = self.acq_params
-                self.camera.prepare(self._prepared)
+                params = self.acq_params
+                self.camera.capabilities.check(params.acq)
+                self._arm(params)
             except BaseException:
                 self.machine.try_fire(Event.DONE)  # what was armed before is not any more
                 raise
-            self._built = get_ident()
+            self._built[get_ident()] = params
 
-    def prepare(self, uuid: str) -> None:
+    def prepare(self, uuid: str, driver: Driver = Driver.CALLER) -> None:
+        """Make of what this thread's `build` armed the run `uuid`."""
         with self._lock:
-            if self._built != get_ident():
-                raise StateError("another client's Prepare came in between: prepare again")
-            self._built = None
+            self.claim(driver)
+            self._built = {}
             if not uuid:
                 raise StateError("Prepare needs the uuid of a new run, which the conductor makes")
-            self._uuid, self.error = uuid, None
+            self._uuid, self.driver, self.error, self._prepared = uuid, driver, None, self._armed
             self._coordinator.forget()
             self.machine.fire(Event.PREPARE)
+
+    def claim(self, driver: Driver) -> None:
+        """Raise StateError where this thread's `build` cannot become a run of that driver."""
+        with self._lock:
+            self.machine.check(Event.PREPARE)
+            if self._built.get(get_ident()) is not self._armed:
+                raise StateError("another client's Prepare came in between: prepare again")
+            if self.machine.state is State.PREPARED and self.driver is not driver:
+                self._arm(self._prepared)
+                raise StateError(
+                    f"{self.driver.value} drives the run {self._uuid}, which is prepared here: start it, or Stop it "
+                    f"before {driver.value} drives another"
+                )
+
+    def unprepare(self) -> None:
+        """What was prepared cannot be started: PREPARED -> IDLE, any other state stays."""
+        with self._lock:
+            self._built = {}
+            if self.machine.state is State.PREPARED:
+                self.camera.stop()
+                self.machine.fire(Event.DONE)
 
     def check_start(self) -> None:
         """Raise StateError where `start` would be refused now."""
@@ -74,12 +115,19 @@ class Controller(Parameterised):
             mode = self._prepared.acq.trigger_mode
             raise StateError(f"cannot trigger: this run was prepared with acq.trigger_mode {mode}, not software")
 
-    def start(self) -> None:
-        """Begin the run; triggers are taken from now on."""
+    def start(self, over: Callable[[list[str]], None] | None = None) -> None:
+        """Begin the run; triggers are taken from now on.
+
+        Once all receivers have taken their last frame, or could not start, `over` gets their errors; without it the
+        control goes to IDLE by itself then.
+        """
         with self._lock:
+            self.check_start()
+            if self._armed is not self._prepared:  # another client's Prepare, which will be refused now
+                self._arm(self._prepared)
             self.machine.fire(Event.START)
             uuid = self._uuid
-            self._coordinator.start(uuid, lambda errors: self._over(uuid, errors))
+            self._coordinator.start(uuid, over or (lambda errors: self._over(uuid, errors)))
             try:
                 self.camera.start(self._coordinator.grant)
             except Exception as error:
@@ -102,6 +150,31 @@ class Controller(Parameterised):
                 self.machine.fire(Event.DONE)
         self._coordinator.stop()
 
+    def stop_run(self, uuid: str) -> None:
+        """End this run at a frame that its receivers agree on; without effect on any other."""
+        with self._lock:
+            if uuid == self._uuid:
+                self._coordinator.stop()
+
+    def fail(self, uuid: str, error: Exception) -> None:
+        """A run that the control drives could not be started; without effect on any other."""
+        with self._lock:
+            if uuid == self._uuid:
+                self.error = as_lima2(error)
+                self.machine.try_fire(Event.FAIL)
+
+    def end(self, uuid: str, failure: Exception | None) -> None:
+        """The acquisition of a run that the control drives is over; without effect on any other."""
+        with self._lock:
+            if uuid != self._uuid or self.machine.state is not State.RUNNING:
+                return
+            try:
+                self.camera.stop()
+            except Exception as error:  # noqa: BLE001 - boundary: a detector that does not stop is FAULT
+                failure = failure or error
+            self.error = None if failure is None else as_lima2(failure)
+            self.machine.fire(Event.DONE if failure is None else Event.FAIL)
+
     def close(self) -> None:
         """The run is over and its data is complete."""
         self.stop()
@@ -117,6 +190,10 @@ class Controller(Parameterised):
         """The process goes down."""
         self.stop()
         self.camera.close()
+
+    def _arm(self, params: AcquisitionParams) -> None:
+        self._armed = params
+        self.camera.prepare(params)
 
     def _over(self, uuid: str, errors: list[str]) -> None:
         """All receivers have taken their last frame, or could not start."""

@@ -1,14 +1,21 @@
 """What the clients wrote for the next run: acquisition parameters, and a pipeline with its own."""
 
+import json
 from dataclasses import dataclass
+from threading import RLock
+from typing import Any
 
 from lima2_tango.cameras.base import Plugin
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.params import Params
 from lima2_tango.core.plugins import available, load
+from lima2_tango.core.storage import SavingParams
 from lima2_tango.processing.plugin import PipelinePlugin
 
 from .settings import Settings
+
+DEFAULT_PIPELINE = "LimaProcessingLegacy"
+"""What a control processes with until a client chooses."""
 
 
 class _ClassName(Params):
@@ -34,13 +41,34 @@ def pipelines() -> dict[str, PipelinePlugin]:
 
 def choose(text: str, settings: Settings) -> Choice:
     """Take processing parameters as JSON; `class_name` in them chooses the pipeline. Raises ParamError."""
-    name = _ClassName.parse(text).class_name
+    plugin = _pipeline(_ClassName.parse(text).class_name)
+    params = plugin.params.parse(text)
+    settings.confine(params)
+    return Choice(plugin, params)
+
+
+def _pipeline(name: str) -> PipelinePlugin:
     known = pipelines()
     if name not in known:
         raise ParamError("$.class_name", name, f"choose one of {', '.join(sorted(known))}")
-    params = known[name].params.parse(text)
-    settings.confine(params)
-    return Choice(known[name], params)
+    return known[name]
+
+
+def by_default(name: str, settings: Settings) -> Choice:
+    """A pipeline with its defaults; it saves to the first of the data roots where it may not save elsewhere.
+
+    Raises ParamError for an unknown name.
+    """
+    plugin = _pipeline(name)
+    params = plugin.params()
+    try:
+        settings.confine(params)
+    except ParamError:
+        home = {"base_path": settings.data_roots[0]}
+        blocks = {key: getattr(params, key) for key in plugin.params.model_fields}
+        moved = {key: block.model_copy(update=home) for key, block in blocks.items() if isinstance(block, SavingParams)}
+        params = params.model_copy(update=moved)
+    return Choice(plugin, params)
 
 
 class Parameterised:
@@ -52,13 +80,68 @@ class Parameterised:
         self.acq_params = plugin.params()
         self.choice: Choice | None = None
         """Pipeline and processing parameters as written last; None before the first."""
+        self.editing = RLock()
+        """Held from reading to writing by who changes a part: nobody's change is lost. Readers do without."""
 
     def set_acq_params(self, text: str) -> None:
         """Take acquisition parameters as JSON; raises ParamError."""
         params = self.plugin.params.parse(text)
         self.settings.confine(params)
-        self.acq_params = params
+        with self.editing:
+            self.acq_params = params
 
     def set_proc_params(self, text: str) -> None:
         """Take processing parameters as JSON; `class_name` in them chooses the pipeline. Raises ParamError."""
-        self.choice = choose(text, self.settings)
+        choice = choose(text, self.settings)
+        with self.editing:
+            self.choice = choice
+
+    def set_all(self, acq: str, proc: str) -> None:
+        """Take both as JSON, or neither; raises ParamError."""
+        params, choice = self.plugin.params.parse(acq), choose(proc, self.settings)
+        self.settings.confine(params)
+        with self.editing:
+            self.acq_params, self.choice = params, choice
+
+    def change_acq(self, path: tuple[str, ...], value: object) -> None:
+        """Change one acquisition parameter; raises ParamError."""
+        with self.editing:
+            self.set_acq_params(_changed(self.acq_params, path, value))
+
+    def change_proc(self, path: tuple[str, ...], value: object) -> None:
+        """Change one processing parameter of the chosen pipeline; raises ParamError."""
+        with self.editing:
+            self.set_proc_params(_changed(self.chosen().params, path, value))
+
+    def chosen(self) -> Choice:
+        """The choice, or where there is none yet the default pipeline with its defaults."""
+        return self.choice or by_default(DEFAULT_PIPELINE, self.settings)
+
+    def choose_pipeline(self, name: str) -> None:
+        """Choose a pipeline by its class; what was changed and both declare alike stays, the rest is its default."""
+        with self.editing:
+            fresh = by_default(name, self.settings).params
+            self.set_proc_params(json.dumps(fresh.model_dump(mode="json") | _shared(self.chosen().params, type(fresh))))
+
+
+def _changed(params: Params, path: tuple[str, ...], value: object) -> str:
+    """The set as JSON with one value replaced."""
+    data: dict[str, Any] = params.model_dump(mode="json")
+    block = data
+    for key in path[:-1]:
+        block = block[key]
+    block[path[-1]] = value
+    return json.dumps(data)
+
+
+def _shared(old: Params, new: type[Params]) -> dict[str, Any]:
+    """The parameters of `old` that are no defaults and that `new` declares in the same words."""
+    before = type(old).model_fields
+    alike = {
+        name
+        for name, field in new.model_fields.items()
+        if name in before
+        and (before[name].annotation, before[name].metadata) == (field.annotation, field.metadata)
+        and getattr(old, name) != before[name].default
+    }
+    return old.model_dump(mode="json", include=alike - {"class_name"})

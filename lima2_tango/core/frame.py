@@ -77,6 +77,19 @@ class FrameSpec:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class VectorSpec:
+    """Promise about every vector of a series."""
+
+    length: int
+    """Values of a vector."""
+    dtype: np.dtype
+
+    def info(self) -> dict[str, object]:
+        """Vector info as the clients read it (contract section 4.1)."""
+        return {"length": self.length, "pixel_type": str(PixelType.of(self.dtype))}
+
+
 class Lease:
     """Shared claim on memory: `give_back` runs once, when the last holder has released it.
 

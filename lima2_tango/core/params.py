@@ -68,13 +68,13 @@ class Params(BaseModel):
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = handler(core_schema)
         properties = handler.resolve_ref_schema(schema)["properties"]
-        for name, text in _docstrings(cls).items():
+        for name, text in docstrings(cls).items():
             if name in properties:
                 properties[name].setdefault("description", text)
         return schema
 
 
-def _docstrings(model: type) -> dict[str, str]:
+def docstrings(model: type) -> dict[str, str]:
     """The text below each field of a class, and of those it inherits and does not declare anew."""
     found: dict[str, str] = {}
     for cls in reversed(model.__mro__[: model.__mro__.index(Params)]):

@@ -1,6 +1,5 @@
 """Where a pipeline sends the frames that are kept; `saving` implements it, `control` connects it."""
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from .frame import Block, FrameSpec
@@ -32,8 +31,12 @@ class Sink(Protocol):
         """Complete, trim and name the last file; safe twice. After a failure too: what was appended stays readable."""
 
 
-OpenSink = Callable[[SavingParams, FrameSpec, str], Sink]
-"""Open a sink for frames of this spec; the text is the JSON path of its parameters, for its refusals.
+class OpenSink(Protocol):
+    """Opens the sinks of a receiver."""
 
-Raises ParamError where the files cannot be written. Makes the folder; files change from the first `encode` on.
-"""
+    def __call__(self, params: SavingParams, spec: FrameSpec, json_path: str, /, *, vectors: bool = False) -> Sink:
+        """Open a sink for frames of this spec; the text is the JSON path of its parameters, for its refusals.
+
+        `vectors`: a frame is (1 or 2, 1, length), a vector and, where there are two, the error of each of its values.
+        Raises ParamError where the files cannot be written. Makes the folder; files change from the first `encode` on.
+        """

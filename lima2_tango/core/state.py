@@ -1,6 +1,7 @@
 """The acquisition state machine of control and receiver. Every rule about *when* lives in this table."""
 
 from collections import deque
+from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from threading import Condition
 
@@ -81,6 +82,8 @@ class StateMachine:
         self._changed = Condition()
         self.state = State.IDLE
         self.story: deque[tuple[State, Event]] = deque(maxlen=100)
+        self.on_change: list[Callable[[State], None]] = []
+        """Told of each new state, in order, under the lock: they do not fire events, nor wait."""
 
     def check(self, event: Event) -> None:
         """Raise StateError, with the way out, where `event` would be refused now."""
@@ -91,9 +94,12 @@ class StateMachine:
     def fire(self, event: Event) -> State:
         with self._changed:
             self.check(event)
-            self.story.append((self.state, event))
-            self.state = TRANSITIONS[self.state, event]
+            before, self.state = self.state, TRANSITIONS[self.state, event]
+            self.story.append((before, event))
             self._changed.notify_all()
+            if self.state is not before:
+                for tell in self.on_change:
+                    tell(self.state)
             return self.state
 
     def try_fire(self, event: Event) -> bool:

@@ -7,14 +7,15 @@ from tango.server import attribute, command, device_property
 
 from lima2_tango.cameras.base import ControlHalf
 from lima2_tango.control.controller import Controller
+from lima2_tango.control.drive import Drive
 from lima2_tango.core.state import StateMachine
 
-from .base import AcquisitionDevice
+from .driven import DrivingDevice
 from .errors import as_dev_failed
 
 
-class ControlDevice(AcquisitionDevice):
-    """Arms one detector, takes its triggers and coordinates its receivers."""
+class ControlDevice(DrivingDevice):
+    """Arms one detector, takes its triggers and coordinates its receivers; drives them where no conductor does."""
 
     receiver_topology = device_property(
         dtype=str,
@@ -25,11 +26,16 @@ class ControlDevice(AcquisitionDevice):
     def init_device(self) -> None:
         super().init_device()
         self._controller: Controller = self.process.controller(self)
+        self._drive: Drive = self.process.drive(self)
+        self.push_events(self._controller.machine)
         with as_dev_failed("Init"):
-            self._controller.reset()
+            self._drive.reset()
 
     def machine(self) -> StateMachine:
         return self._controller.machine
+
+    def drive(self) -> Drive:
+        return self._drive
 
     def parameters(self) -> Controller:
         return self._controller
@@ -69,25 +75,47 @@ class ControlDevice(AcquisitionDevice):
     def is_Prepare_allowed(self) -> bool:
         # What can fail fails here: an error raised by the command itself loses its text (contract R15).
         with as_dev_failed("Prepare"):
-            self._controller.build()
+            self._drive.build()
         return True
 
-    @command(dtype_in=str, doc_in="uuid of the run, made by the caller")
+    @command(
+        dtype_in=str, doc_in="uuid of the run, made by a caller that drives all devices; empty: the control drives"
+    )
     def Prepare(self, uuid: str) -> None:
-        """Check the parameters and arm the detector; IDLE or PREPARED -> PREPARED."""
+        """Check the parameters and arm the detector; driving, all receivers too. IDLE or PREPARED -> PREPARED.
+
+        May take seconds, where frames are made or kernels compiled: give the proxy a timeout of 30 s.
+        """
         with as_dev_failed("Prepare"):
-            self._controller.prepare(uuid)
+            if uuid:
+                self._controller.prepare(uuid)
+            else:
+                self._drive.prepare()
+
+    def is_Acquire_allowed(self) -> bool:
+        with as_dev_failed("Acquire"):
+            self._drive.build()
+        return True
+
+    @command(dtype_out=str, doc_out="uuid of the run")
+    def Acquire(self) -> str:
+        """Prepare and start a run that the control drives: -> RUNNING, and IDLE by itself after its last frame.
+
+        Takes as long as Prepare.
+        """
+        with as_dev_failed("Acquire"):
+            return self._drive.acquire()
 
     def is_Start_allowed(self) -> bool:
         with as_dev_failed("Start"):
-            self._controller.check_start()
+            self._drive.check_start()
         return True
 
     @command
     def Start(self) -> None:
         """Begin the run on all receivers that were prepared for it; PREPARED -> RUNNING."""
         with as_dev_failed("Start"):
-            self._controller.start()
+            self._drive.start()
 
     def is_Trigger_allowed(self) -> bool:
         with as_dev_failed("Trigger"):
@@ -104,7 +132,13 @@ class ControlDevice(AcquisitionDevice):
     def Stop(self) -> None:
         """End the run at a frame that all receivers agree on; without effect when there is none."""
         with as_dev_failed("Stop"):
-            self._controller.stop()
+            self._drive.stop()
+
+    @command
+    def Abort(self) -> None:
+        """Stop, then Reset when the run is over: any state -> IDLE, within 10 s."""
+        with as_dev_failed("Abort"):
+            self._drive.abort()
 
     def is_Close_allowed(self) -> bool:
         with as_dev_failed("Close"):
@@ -115,10 +149,10 @@ class ControlDevice(AcquisitionDevice):
     def Close(self) -> None:
         """The run is over and its data complete; -> IDLE."""
         with as_dev_failed("Close"):
-            self._controller.close()
+            self._drive.close()
 
     @command
     def Reset(self) -> None:
-        """Any state -> IDLE; a run that is on is stopped."""
+        """Any state -> IDLE, on the receivers of a run that the control drives too; a run that is on is stopped."""
         with as_dev_failed("Reset"):
-            self._controller.reset()
+            self._drive.reset()

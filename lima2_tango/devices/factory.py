@@ -13,13 +13,14 @@ from lima2_tango.processing.plugin import PipelinePlugin
 from .base import AcquisitionDevice
 from .control import ControlDevice
 from .errors import as_dev_failed
-from .processing import ProcessingDevice, frame_command, info_attribute, row_command
+from .processing import ProcessingDevice, frame_command, info_attribute, row_command, vector_command
 from .receiver import ReceiverDevice
+from .scalars import GenericControlDevice, scalar_attributes
 
 PROCESSING_VERSION = "core-1.2.0"
 """What the clients check of a processing class (contract section 2.5)."""
 
-ROLES: dict[str, type[AcquisitionDevice]] = {"Control": ControlDevice, "Receiver": ReceiverDevice}
+ROLES: dict[str, type[AcquisitionDevice]] = {"Control": GenericControlDevice, "Receiver": ReceiverDevice}
 
 
 def class_of(camera: Plugin, role: str) -> str:
@@ -62,8 +63,9 @@ def _camera_class(plugin: Plugin, class_name: str, base: type[AcquisitionDevice]
         "plugin": plugin,
         "__doc__": f"{base.__doc__} Camera: {plugin.name}.",
     }
-    if base is ControlDevice:
+    if issubclass(base, ControlDevice):
         members |= {name: _extra_command(name, extra) for name, extra in plugin.commands.items()}
+        members |= scalar_attributes(plugin)
     return type(class_name, (base,), members)
 
 
@@ -75,6 +77,7 @@ def processing_classes() -> dict[str, type[ProcessingDevice]]:
 def _processing_class(plugin: PipelinePlugin) -> type[ProcessingDevice]:
     members: dict[str, Any] = {"plugin": plugin, "__doc__": plugin.doc}
     members |= {name: frame_command(name, label) for name, label in plugin.frame_commands.items()}
+    members |= {name: vector_command(name, *place) for name, place in plugin.vector_commands.items()}
     members |= {name: row_command(name) for name in plugin.row_commands}
     members |= {name: info_attribute(name) for name in plugin.info_attributes}
     return type(plugin.class_name, (ProcessingDevice,), members)

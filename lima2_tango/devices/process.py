@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import tango
 
 from lima2_tango.control.controller import Controller
+from lima2_tango.control.drive import Drive
 from lima2_tango.control.receiver import Receiver
 from lima2_tango.control.run import Run
 from lima2_tango.core.errors import StateError
@@ -19,6 +20,7 @@ from lima2_tango.transport.roster import Roster
 from .control import ControlDevice
 from .database import processing_name
 from .receiver import ReceiverDevice
+from .remote import Remotes
 
 CLOSE_TIMEOUT = 0.4
 """SIGTERM ends a process within a second, its files closed: this much is for the runs [s]."""
@@ -35,6 +37,8 @@ class Process:
         self._registered = registered
         self._coordinator = Coordinator(channel, self.roster)
         self._controllers: dict[str, Controller] = {}
+        self._drives: dict[str, Drive] = {}
+        self._remotes = Remotes(self.roster)
         self._receivers: dict[str, Receiver] = {}
         self._devices: dict[str, tuple[str, str]] = {}
         """uuid -> class and name of the processing device"""
@@ -50,6 +54,15 @@ class Process:
                 self._refuse_second(self._controllers, "control", name)
                 self._controllers[name] = Controller(device.plugin, device.settings(), self._coordinator)
             return self._controllers[name]
+
+    def drive(self, device: ControlDevice) -> Drive:
+        """The drive of all receivers behind a control device, made at its first start."""
+        controller = self.controller(device)
+        name = device.get_name().lower()
+        with self._lock:
+            if name not in self._drives:
+                self._drives[name] = Drive(controller, self._remotes.connect)
+            return self._drives[name]
 
     def receiver(self, device: ReceiverDevice) -> Receiver:
         """The receiver behind a device, made at its first start."""
@@ -68,6 +81,7 @@ class Process:
             control=bool(self._controllers),
             receiver=bool(self._receivers),
             receiver_rank=self._rank_property,
+            device=next(iter(self._receivers), ""),
         )
 
     def open_processing(self, receiver_name: str, run: Run) -> None:
@@ -108,6 +122,8 @@ class Process:
 
     def close(self) -> None:
         """End the runs with their files closed, then leave the job, which cannot go on without this rank."""
+        for drive in self._drives.values():
+            drive.shut_down()
         for rank in range(self.channel.world.size):
             if rank != self.channel.rank:
                 self.channel.send(rank, Farewell(""))

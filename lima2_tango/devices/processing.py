@@ -9,11 +9,11 @@ import tango
 from tango.server import Device, attribute, command
 
 from lima2_tango.control.run import Run
+from lima2_tango.core import encoded
 from lima2_tango.core.errors import NotAvailableError
 from lima2_tango.processing.pipeline import Pressure
 from lima2_tango.processing.plugin import PipelinePlugin
 
-from . import encoded
 from .errors import as_dev_failed, as_tango_text, text_of
 
 EVENTS = ("is_finished", "last_error")
@@ -133,6 +133,23 @@ def frame_command(name: str, label: str) -> Any:
     )
 
 
+def vector_command(name: str, label: str, channel: int) -> Any:
+    """Getter of the vectors of one stream."""
+
+    def get(device: ProcessingDevice, index: int) -> tuple[str, bytearray]:
+        with as_dev_failed(name), device.run().pipeline.history(label).frame(index) as (number, made):
+            if channel >= len(made):
+                raise NotAvailableError(f"this run makes none: {name} needs an error model other than no_var")
+            return encoded.vector(made[channel, 0], number)
+
+    return _command(
+        name,
+        get,
+        f"Vector of the {label} stream by the global number of its frame; -1 is the newest on this receiver.",
+        dtype_in=int,
+    )
+
+
 def row_command(name: str) -> Any:
     """Pops the rows of one reduced stream."""
 
@@ -144,7 +161,7 @@ def row_command(name: str) -> Any:
 
 
 def info_attribute(name: str) -> Any:
-    """Shape and pixel type of one stream."""
+    """Shape and pixel type of one stream, of frames or of vectors."""
 
     def read(device: ProcessingDevice) -> str:
         with as_dev_failed(name):
@@ -152,7 +169,9 @@ def info_attribute(name: str) -> Any:
 
     read.__name__, read.__doc__ = (
         name,
-        "Shape and pixel type of the frames, JSON: nb_channels, dimensions [pixel], pixel_type.",
+        "Length and type of the vectors, JSON: length, pixel_type."
+        if name == "vector_info"
+        else "Shape and pixel type of the frames, JSON: nb_channels, dimensions [pixel], pixel_type.",
     )
     return attribute(dtype=str)(read)
 

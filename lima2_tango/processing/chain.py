@@ -12,13 +12,14 @@ from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.pool import Pool
 
 from .images import load_image, load_mask
-from .node import Node
+from .node import Node, check
 from .nodes.binning import Binning
 from .nodes.correction import Correction
 from .nodes.crop import Crop
 from .nodes.derive import derive
 from .nodes.mirror import Mirror
 from .params import ImageFile
+from .pipeline import Setup
 
 Load = Callable[[str, str, FrameSpec], NDArray[Any]]
 
@@ -34,6 +35,11 @@ def image_nodes(image: Image) -> list[Node]:
     if (roi.dimensions.x, roi.dimensions.y) != (0, 0):
         nodes.append(Crop(roi.topleft.x, roi.topleft.y, roi.dimensions.x, roi.dimensions.y))
     return nodes
+
+
+def framed(setup: Setup) -> FrameSpec:
+    """The camera's frames after the image operations; raises GraphError or ParamError where these do not fit."""
+    return check(image_nodes(setup.acquisition.img), setup.spec)
 
 
 def correction_of(background: ImageFile, flatfield: ImageFile, mask: ImageFile, spec: FrameSpec) -> Correction | None:

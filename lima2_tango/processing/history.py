@@ -81,6 +81,7 @@ class History:
             f"{self.label} frame {index} is not held on this receiver: it holds {self._frames} frames, "
             f"number {oldest} to {self.last}",
             frame_idx=index,
+            newest=self.last,
         )
 
     def _drop(self) -> Block:

@@ -13,7 +13,7 @@ from lima2_tango.core.frame import FrameSpec
 
 _NUMPY = {".npy", ".npz"}
 _HDF5 = {".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".cxi"}
-_UNREADABLE = (MemoryError, 
+UNREADABLE = (MemoryError, 
     OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, EOFError, zlib.error
 )  # fmt: skip
 """What the readers raise for files that are not what their names say; fabio has no error class of its own."""
@@ -28,14 +28,10 @@ def load_image(path: str, json_path: str, spec: FrameSpec) -> NDArray[Any]:
     """
     if not path:
         raise ParamError(json_path, path, "a file is needed; give its path, or disable this correction")
-    file, _, dataset = path.partition("::")
-    if Path(file).is_dir():
-        raise ParamError(json_path, path, "this is a folder; give the file in it")
-    if not Path(file).is_file():
-        raise ParamError(json_path, path, "there is no such file on this host; correct the path or copy the file here")
+    file = existing_file(path, json_path, "the image")
     try:
-        image = np.asarray(_read(file, dataset))
-    except _UNREADABLE as error:
+        image = np.asarray(_read(file, path.partition("::")[2]))
+    except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ParamError(json_path, path, f"this file cannot be read as an image ({reason}); {_FORMATS}") from error
     if image.dtype.kind not in "biuf":
@@ -43,6 +39,18 @@ def load_image(path: str, json_path: str, spec: FrameSpec) -> NDArray[Any]:
     image = _fitted(image, path, json_path, spec)
     _check_finite(image, path, json_path)
     return np.ascontiguousarray(image, image.dtype.newbyteorder("="))
+
+
+def existing_file(path: str, json_path: str, what: str) -> str:
+    """The file of a path that may end with ::/place/in/it; raises ParamError where it is none."""
+    file = path.partition("::")[0]
+    if not path:
+        raise ParamError(json_path, path, f"a file with {what} is needed; give its path")
+    if Path(file).is_dir():
+        raise ParamError(json_path, path, "this is a folder; give the file in it")
+    if not Path(file).is_file():
+        raise ParamError(json_path, path, "there is no such file on this host; correct the path or copy the file here")
+    return file
 
 
 def load_mask(path: str, json_path: str, spec: FrameSpec) -> NDArray[np.bool_]:

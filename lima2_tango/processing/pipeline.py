@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from lima2_tango.core.acquisition import AcquisitionParams
 from lima2_tango.core.errors import MemoryBudgetError, NotAvailableError
-from lima2_tango.core.frame import BLOCK_BYTES, Block, FrameSpec
+from lima2_tango.core.frame import BLOCK_BYTES, Block, FrameSpec, VectorSpec
 from lima2_tango.core.params import Params
 from lima2_tango.core.pool import MIN_SLABS, Evictor, Pool
 from lima2_tango.core.sink import OpenSink
@@ -87,7 +87,7 @@ class Pipeline(ABC, Generic[P]):
         """By label."""
         self.rows: dict[str, RowQueue] = {}
         """By pop command."""
-        self.infos: dict[str, FrameSpec] = {}
+        self.infos: dict[str, FrameSpec | VectorSpec] = {}
         self.counters = Counters("nb_frames_source")
         self.on_failure: Callable[[], None] = _nothing
         """Called once, from any thread, as soon as processing cannot go on; the next `put` or `finish` says why."""

@@ -22,7 +22,9 @@ class PipelinePlugin:
     """Make the pipeline of one run; imports what it needs (numba alone takes half a second) only then."""
     frame_commands: Mapping[str, str] = field(default_factory=dict)
     """Getter command -> label of the stream it reads."""
+    vector_commands: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Getter command -> label of the stream of vectors it reads, and the channel of these."""
     row_commands: tuple[str, ...] = ()
     """Pop commands."""
     info_attributes: tuple[str, ...] = ()
-    """Attributes with a frame info; keys of the pipeline's `infos`."""
+    """Attributes with a frame or vector info; keys of the pipeline's `infos`."""

@@ -13,6 +13,9 @@ from .nodes.statistics import RoiStatistics
 from .params import Profiles, Statistics
 from .rows import RowQueue
 
+KERNELS = {"popRoiStatistics": "statistics", "popRoiProfiles": "profiles"}
+"""Kind of kernels that makes the rows of a pop command."""
+
 
 class Reduction:
     """The row streams that the parameters ask for, none or more."""
@@ -30,6 +33,10 @@ class Reduction:
         if profiles.enabled and (profiles.rois or profiles.directions):
             self._makers.append(RoiProfiles(profiles.rois, profiles.directions, spec, valid))
             self.queues["popRoiProfiles"] = RowQueue("popRoiProfiles")
+
+    def kernels(self) -> list[str]:
+        """Kinds of kernels that it needs, keys of `kernels.warm.KINDS`."""
+        return [KERNELS[name] for name in self.queues]
 
     def rows(self, block: Block, rank: int) -> list[NDArray[np.void]]:
         """One array of rows for each stream; safe to call from several threads."""

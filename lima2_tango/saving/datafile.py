@@ -45,10 +45,11 @@ def template(tree: Group, dataset_options: Mapping[str, object], capacity: int) 
 class DataFile:
     """Rows go in, one by one; the file is invisible until `complete`."""
 
-    def __init__(self, final: str, number: int, capacity: int, image: bytes, data_path: str) -> None:
+    def __init__(self, final: str, number: int, capacity: int, image: bytes, data_paths: Sequence[str]) -> None:
         """Make the hidden part of file `final` as a copy of `image`, for at most `capacity` rows.
 
-        Raises SavingError, and then leaves nothing behind.
+        The chunks of a row go into the one dataset of images, or into one dataset each. Raises SavingError, and then
+        leaves nothing behind.
         """
         self.final = final
         self.rows = 0
@@ -65,7 +66,7 @@ class DataFile:
                 self._reserve.remove()
                 raise
             try:
-                self._open(image, data_path)
+                self._open(image, data_paths)
                 if self._part.error:
                     raise self._part.error
             except BaseException:
@@ -83,8 +84,8 @@ class DataFile:
             if row == len(columns):
                 self._grow(min(2 * row, self._capacity))
                 columns = self._columns
-            for channel, chunk in enumerate(chunks):
-                self._dataset.write_direct_chunk((row, channel, 0, 0) if self._with_channels else (row, 0, 0), chunk)
+            for (dataset, place), chunk in zip(self._places, chunks, strict=True):
+                dataset.write_direct_chunk((row, *place), chunk)
                 if error := self._part.error:
                     self._part.forget(len(chunk) if isinstance(chunk, bytes) else chunk.nbytes)
                     raise error
@@ -114,27 +115,31 @@ class DataFile:
                 self._part.close()
                 self._reserve.remove()
 
-    def _open(self, image: bytes, data_path: str) -> None:
+    def _open(self, image: bytes, data_paths: Sequence[str]) -> None:
         self._part.write(memoryview(image))
         self._file = h5py.File(self._part, "r+", libver=LIBVER)
-        self._dataset = self._file[data_path].id
-        self._with_channels = self._dataset.rank == 4
+        self._datasets = [self._file[path].id for path in data_paths]
+        self._places = [(dataset, place) for dataset in self._datasets for place in _places(dataset.shape)]
         self._grow(min(GROWTH, self._capacity))
 
     def _grow(self, rows: int) -> None:
         """Make room for `rows`: in the dataset, in the columns, and on the disk for what they add to the structure."""
-        chunks = rows * (self._dataset.shape[1] if self._with_channels else 1)
+        chunks = rows * len(self._places)
         self._reserve.hold(self._structure + chunks * CHUNK_BYTES + rows * ROW_BYTES)
-        self._dataset.set_extent((rows, *self._dataset.shape[1:]))
+        self._extend(rows)
         old = self._columns
         self._columns = Rows(
             old.number, np.resize(old.index, rows), np.resize(old.time, rows), np.resize(old.valid, rows)
         )
 
+    def _extend(self, rows: int) -> None:
+        for dataset in self._datasets:
+            dataset.set_extent((rows, *dataset.shape[1:]))
+
     def _fill(self, tree: Callable[[Rows], Group]) -> None:
         columns, rows = self._columns, self.rows
         try:
-            self._dataset.set_extent((rows, *self._dataset.shape[1:]))
+            self._extend(rows)
             kept = Rows(columns.number, columns.index[:rows], columns.time[:rows], columns.valid[:rows])
             _write_group(self._file, tree(kept), {})
         finally:
@@ -164,6 +169,12 @@ class DataFile:
             self._part.close()
             os.unlink(self._reserve.part)
             self._reserve.remove()
+
+
+def _places(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Where in a row its chunks begin: one a channel of (row, channel, y, x), else one."""
+    inside = (0,) * (len(shape) - 1)
+    return [(channel, 0, 0) for channel in range(shape[1])] if len(shape) == 4 else [inside]
 
 
 def _write_group(parent: Any, group: Group, options: Mapping[str, object]) -> None:

@@ -8,7 +8,8 @@
         plot                       NXdata: data -> the images; what a viewer shows first
         <instrument>               NXinstrument
           <detector>               NXdetector: exposure, pixel sizes, serial number
-            data                   the images, one HDF5 chunk per frame and channel
+            data                   the images, one HDF5 chunk per frame and channel; or the vectors, a chunk each
+            data_errors            of vectors that have them: the error of each value
             start_time             per row: begin of the exposure, seconds since 1970-01-01 UTC
             frame_idx              per row: global frame number (see `file_tree`)
             valid                  per row: 0 for the placeholder of a lost frame; absent when every frame is real
@@ -32,6 +33,8 @@ from lima2_tango.core.storage import NbDimensions, SavingParams
 PROGRAM = "lima2_tango"
 IN_ENTRY = ("measurement", "plot", "start_time", "end_time", "program_name")
 """Names in the entry that an instrument cannot have."""
+ERRORS = "_errors"
+"""NeXus' ending of the name of a dataset with the errors of another."""
 IN_INSTRUMENT = ("name",)
 """Names in the instrument that a detector cannot have."""
 
@@ -95,17 +98,17 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """The dataset that frames are written to: a row per frame, a chunk per channel."""
+    """A dataset that frames are written to: a row per frame, a chunk per channel."""
 
     row_shape: tuple[int, ...]
-    """(channel, row, column), or (row, column)"""
+    """(channel, row, column), (row, column), or (length,) of a vector"""
     dtype: np.dtype
     attrs: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Shape of a chunk: one channel of one frame."""
-        return (1,) * (len(self.row_shape) - 1) + self.row_shape[-2:]
+        """Shape of a chunk: one channel of one frame, or one vector."""
+        return (1,) * max(1, len(self.row_shape) - 1) + self.row_shape[-2:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +135,26 @@ def data_path(params: SavingParams) -> str:
     return f"/{params.nx_entry_name}/{params.nx_instrument_name}/{params.nx_detector_name}/data"
 
 
-def series_tree(params: SavingParams, spec: FrameSpec, metadata: SeriesMetadata) -> Group:
-    """What every file of the series contains."""
-    detector = Group("NXdetector", _detector(params, spec, metadata))
+def data_paths(params: SavingParams, spec: FrameSpec, vectors: bool) -> list[str]:
+    """Where the chunks of a frame go: all into the images, or one into the vectors and one into their errors."""
+    path = data_path(params)
+    return [path, f"{path}{ERRORS}"][: spec.channels] if vectors else [path]
+
+
+def series_tree(params: SavingParams, spec: FrameSpec, metadata: SeriesMetadata, vectors: bool = False) -> Group:
+    """What every file of the series contains; `vectors` as of `core.sink.OpenSink`."""
+    paths = data_paths(params, spec, vectors)
+    shape, kind = ((spec.width,), "spectrum") if vectors else (row_shape(params, spec), "image")
+    frames = {path.rpartition("/")[2]: Images(shape, spec.dtype, {"interpretation": kind}) for path in paths}
+    layout = "linear" if vectors else "area"
+    detector = Group("NXdetector", {**frames, **_detector(params, metadata), "layout": Field(layout)})
     instrument = Group("NXinstrument", {"name": Field(params.nx_instrument_name), params.nx_detector_name: detector})
-    link = Link(data_path(params))
+    links = {name: Link(path) for name, path in zip(frames, paths, strict=True)}
     entry: dict[str, Node] = {
         "program_name": Field(PROGRAM, {"version": metadata.version}),
         params.nx_instrument_name: instrument,
-        "measurement": Group("NXcollection", {"data": link}),
-        "plot": Group("NXdata", {"data": link}, {"signal": "data"}),
+        "measurement": Group("NXcollection", links),
+        "plot": Group("NXdata", links, {"signal": "data"}),
     }
     return Group(
         "NXroot",
@@ -191,12 +204,10 @@ def about_detector(params: SavingParams, metadata: SeriesMetadata) -> dict[str, 
     }
 
 
-def _detector(params: SavingParams, spec: FrameSpec, metadata: SeriesMetadata) -> dict[str, Node]:
+def _detector(params: SavingParams, metadata: SeriesMetadata) -> dict[str, Node]:
     json_text = {"type": "application/json"}
     return {
-        "data": Images(row_shape(params, spec), spec.dtype, {"interpretation": "image"}),
         **about_detector(params, metadata),
-        "layout": Field("area"),
         "receiver": Group("NXcollection", {"rank": Field(metadata.rank)}),
         "params": Group(
             "NXcollection",

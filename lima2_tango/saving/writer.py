@@ -25,7 +25,7 @@ from .aside import Aside
 from .compression import Buffers, Chunk, compressor
 from .datafile import DataFile, template
 from .folder import check_existing, check_folder, check_space
-from .layout import Group, Rows, SeriesMetadata, data_path, file_tree, series_tree
+from .layout import Group, Rows, SeriesMetadata, data_paths, file_tree, series_tree
 from .names import FileNames
 
 CHUNK_LIMIT = 2**32 - 1
@@ -58,11 +58,13 @@ class SeriesWriter:
         metadata: SeriesMetadata,
         expected_frames: int | None,
         exact: bool = False,
+        vectors: bool = False,
     ) -> None:
         """Check everything that can be known at Prepare; makes `base_path`, but no file. Raises ParamError.
 
         `json_path` is where `params` were (`$.saving`). `expected_frames` bounds what this receiver may write, None
-        when nothing does; `exact` says that it will be just as many, unless the run is stopped.
+        when nothing does; `exact` says that it will be just as many, unless the run is stopped. `vectors` as of
+        `core.sink.OpenSink`.
         """
         self._params, self._spec, self._metadata = params, spec, metadata
         nb_files = None if expected_frames is None else max(1, -(-expected_frames // params.nb_frames_per_file))
@@ -73,8 +75,9 @@ class SeriesWriter:
         check_existing(params, self._names, json_path)
         check_space(params, spec, json_path, expected_frames if exact else None)
         self._template = template(
-            series_tree(params, spec, metadata), self._compressor.dataset_options, params.nb_frames_per_file
+            series_tree(params, spec, metadata, vectors), self._compressor.dataset_options, params.nb_frames_per_file
         )
+        self._data_paths = data_paths(params, spec, vectors)
         self._buffers = Buffers()
         self._aside = Aside(params.base_path)
         self._aside_lock = Lock()
@@ -173,7 +176,7 @@ class SeriesWriter:
         number = self._next_number
         final = os.path.join(self._params.base_path, self._names.name(number))
         capacity = self._params.nb_frames_per_file
-        self._file = DataFile(final, number, capacity, self._template, data_path(self._params))
+        self._file = DataFile(final, number, capacity, self._template, self._data_paths)
         self._next_number = number + 1
         return self._file
 
@@ -213,7 +216,7 @@ class SeriesWriter:
 def opener(rank: int, metadata: SeriesMetadata, expected_frames: int | None, exact: bool = False) -> OpenSink:
     """What a pipeline of receiver `rank` opens its sinks with; see SeriesWriter for the rest."""
 
-    def open_sink(params: SavingParams, spec: FrameSpec, json_path: str) -> SeriesWriter:
-        return SeriesWriter(params, spec, json_path, rank, metadata, expected_frames, exact)
+    def open_sink(params: SavingParams, spec: FrameSpec, json_path: str, /, *, vectors: bool = False) -> SeriesWriter:
+        return SeriesWriter(params, spec, json_path, rank, metadata, expected_frames, exact, vectors)
 
     return open_sink

@@ -144,7 +144,7 @@ class Rig:
         (sink,) = self.sinks
         return sink
 
-    def open_sink(self, params: SavingParams, spec: FrameSpec, path: str) -> MemorySink:
+    def open_sink(self, params: SavingParams, spec: FrameSpec, path: str, /, *, vectors: bool = False) -> MemorySink:
         """As `core.sink.OpenSink`; base_path /refused is one that cannot be written."""
         if params.base_path == "/refused":
             raise ParamError(f"{path}.base_path", params.base_path, "it cannot be written; choose another folder")
@@ -185,6 +185,11 @@ def leaves(node: dict[str, Any], path: str = "$") -> Iterator[tuple[str, dict[st
     yield path, node
     if "properties" in node.get("items", {}):
         yield from leaves(node["items"], f"{path}[]")
+
+
+def labels(plugin: PipelinePlugin) -> set[str]:
+    """Streams that can be read frame by frame."""
+    return {*plugin.frame_commands.values(), *(label for label, _ in plugin.vector_commands.values())}
 
 
 class PipelineContract:
@@ -234,9 +239,9 @@ class PipelineContract:
     def test_prepared_pipeline_answers_before_any_frame(self, plugin: PipelinePlugin, pipeline: Pipeline[Any]) -> None:
         assert set(pipeline.counters.read().values()) == {0}
         assert set(pipeline.last_frames().values()) <= {-1}
-        assert set(plugin.info_attributes) <= {*pipeline.infos, "vector_info"}
+        assert set(plugin.info_attributes) <= set(pipeline.infos)
         assert [pipeline.pop(command) for command in plugin.row_commands] == [b""] * len(plugin.row_commands)
-        for label in plugin.frame_commands.values():
+        for label in labels(plugin):
             with pytest.raises(NotAvailableError), pipeline.history(label).frame(-1):
                 pytest.fail("there is no frame yet")
 
@@ -282,6 +287,6 @@ class PipelineContract:
         rig.run(pipeline, range(8))
         pipeline.erase()
         assert rig.pool.lent == 0
-        for label in plugin.frame_commands.values():
+        for label in labels(plugin):
             with pytest.raises(NotAvailableError), pipeline.history(label).frame(-1):
                 pytest.fail("the frame was erased")

@@ -29,6 +29,8 @@ class Hello(Message):
     receiver: bool
     receiver_rank: int
     host: str
+    device: str = ""
+    """Name of the receiver's device, by which a control that drives calls it."""
 
 
 @dataclass(frozen=True, slots=True)

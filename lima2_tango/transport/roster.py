@@ -21,9 +21,12 @@ class Roster:
         self._hellos: dict[int, Hello] = {}
         channel.subscribe(self._handle)
 
-    def announce(self, *, control: bool, receiver: bool, receiver_rank: int = -1) -> None:
-        """Tell all ranks what this process is; `receiver_rank` is the device property `rank`, -1 where not given."""
-        hello = Hello("", control, receiver, receiver_rank, socket.gethostname())
+    def announce(self, *, control: bool, receiver: bool, receiver_rank: int = -1, device: str = "") -> None:
+        """Tell all ranks what this process is.
+
+        `receiver_rank` is the device property `rank`, -1 where not given; `device` the name of the receiver's device.
+        """
+        hello = Hello("", control, receiver, receiver_rank, socket.gethostname(), device)
         for rank in range(self._channel.world.size):
             self._channel.send(rank, hello)
 
@@ -60,6 +63,11 @@ class Roster:
                 )
             return [holders[order.index(number)] for number in range(len(order))]
         return holders
+
+    def receiver_devices(self) -> list[str]:
+        """Name of the device of receiver 0, 1, ...; raises as `wait` and `receivers` do."""
+        self.wait()
+        return [self._hellos[rank].device for rank in self.receivers()]
 
     def receiver_rank(self) -> int:
         """Which receiver this process is, from 0."""

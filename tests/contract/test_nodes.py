@@ -8,7 +8,9 @@ from lima2_tango.core.frame import FrameSpec
 from lima2_tango.processing.nodes.binning import Binning
 from lima2_tango.processing.nodes.correction import Correction
 from lima2_tango.processing.nodes.crop import Crop
+from lima2_tango.processing.nodes.integration import Dummy, ErrorModel, Integration
 from lima2_tango.processing.nodes.mirror import Mirror
+from lima2_tango.testing.matrices import ring_matrix
 from lima2_tango.testing.nodes import NodeContract
 
 HEIGHT, WIDTH = 7, 9
@@ -36,3 +38,21 @@ class TestEveryNode(NodeContract):
     def spec(self, request):
         channels, dtype = request.param
         return FrameSpec(channels, HEIGHT, WIDTH, np.dtype(dtype))
+
+
+class TestIntegration(NodeContract):
+    @pytest.fixture(params=["u1", "i4", "f4"])
+    def spec(self, request):
+        return FrameSpec(1, HEIGHT, WIDTH, np.dtype(request.param))
+
+    @pytest.fixture(params=ErrorModel)
+    def model(self, request):
+        return request.param
+
+    @pytest.fixture(params=[False, True], ids=["whole", "split"])
+    def split(self, request):
+        return request.param
+
+    @pytest.fixture(params=[None, Dummy(21.0)], ids=["no dummy", "dummy"])
+    def node(self, spec, model, split, request):
+        return Integration(ring_matrix((HEIGHT, WIDTH), 5, split), spec, None, model, request.param)

@@ -1,11 +1,11 @@
-"""The tutorial does what it says, word for word."""
+"""The tutorials do what they say, word for word."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import DOCS, ROOT, follow
+from pages import DOCS, ROOT, follow, shell
 
 
 @pytest.fixture
@@ -23,3 +23,18 @@ def test_the_first_acquisition_works_as_shown(
     (tmp_path / "config").symlink_to(ROOT / "config")
     monkeypatch.chdir(tmp_path)
     assert follow(DOCS / "tutorials/first-acquisition.md", tmp_path, names) >= 6
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Folder of the systems that the page starts; what it leaves running is ended."""
+    monkeypatch.setenv("LIMA2_HOME", str(tmp_path / "home"))
+    yield tmp_path / "home"
+    shell("lima2 down simulator || true", tmp_path)
+
+
+def test_acquiring_from_scripts_works_as_shown(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not home.exists()
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    monkeypatch.chdir(tmp_path)
+    assert follow(DOCS / "tutorials/scripts.md", tmp_path, {}) >= 10

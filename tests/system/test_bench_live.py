@@ -7,8 +7,8 @@ import pytest
 
 from lima2_tango.cli.bench import live, small
 from lima2_tango.cli.bench.small import Images, lost_rows
+from lima2_tango.core import encoded
 from lima2_tango.core.errors import DataLossError
-from lima2_tango.devices import encoded
 
 IMAGES = Images(64, 8)
 FRAMES = 20

@@ -113,11 +113,13 @@ def test_a_launcher_that_cannot_start_says_why(
 
 
 @pytest.mark.parametrize("unit", sorted((ROOT / "servers").glob("*.service")), ids=relative)
-def test_a_service_file_starts_a_launcher_that_exists(unit: Path) -> None:
+def test_a_service_file_keeps_up_a_system_of_the_examples(unit: Path) -> None:
     content = configparser.ConfigParser(strict=False, interpolation=None)
     content.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
     content.read(unit)
-    assert (ROOT / "servers" / Path(content["Service"]["ExecStart"]).name).is_file()
+    program, command, config, *_ = content["Service"]["ExecStart"].split()
+    assert (Path(program).name, command) == ("lima2", "up")
+    assert (ROOT / "config" / Path(config.replace("%i", "simulator")).name).is_file()
     assert content["Install"]["WantedBy"]
 
 

@@ -8,8 +8,7 @@ import yaml
 from lima2_tango.cli.config import DatabaseKind, SystemConfig, load_config
 from lima2_tango.cli.database import SERVERS
 from lima2_tango.cli.demo.run import SYSTEM
-from lima2_tango.cli.system import System
-from lima2_tango.core.errors import ParamError
+from lima2_tango.core.errors import Lima2Error, ParamError
 
 CONFIG = Path(__file__).parents[2] / "config"
 EXAMPLES = sorted(CONFIG.glob("*.yaml"))
@@ -80,10 +79,34 @@ def test_what_cannot_work_is_refused_with_its_path(changed, changes, path):
     assert caught.value.path == path
 
 
-def test_an_unknown_camera_is_refused_with_the_known_ones(changed, tmp_path):
-    config = load_config(changed(camera="Polaroid"))
+def test_an_unknown_camera_is_refused_with_the_known_ones(changed):
     with pytest.raises(ParamError, match=r"polaroid.*simulator"):
-        System(config, tmp_path)
+        load_config(changed(camera="Polaroid"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"acq_params": {"acq": {"nb_frams": 3}}}, r"^\$\.acq_params\.acq\.nb_frams = 3: there is no such parameter"),
+        ({"proc_params": {"class_name": "Legacy"}}, r"^\$\.proc_params\.class_name = .*LimaProcessingLegacy"),
+        (
+            {
+                "data_roots": ["/data"],
+                "proc_params": {"class_name": "LimaProcessingLegacy", "saving": {"base_path": "/tmp"}},
+            },
+            r"^\$\.proc_params\.saving\.base_path = .*below /data",
+        ),
+    ],
+)
+def test_parameters_to_begin_with_are_refused_by_their_place_in_the_file(changed, changes, message):
+    with pytest.raises(Lima2Error, match=message):
+        load_config(changed(**changes))
+
+
+def test_a_computer_that_is_not_this_one_is_refused_with_the_reason(changed):
+    with pytest.raises(ParamError, match=r"^\$\.receivers\[1\]\.host.*this computer only.*lima2-job"):
+        load_config(changed(receivers__1__host="far"))
+    assert load_config(changed(receivers__1__host="localhost"))
 
 
 @pytest.mark.parametrize(("text", "reason"), [("a: [", "not YAML"), (None, "cannot be read")])

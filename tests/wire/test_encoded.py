@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from lima2.common.devencoded import data_array, structured_array
 
+from lima2_tango.core import encoded
 from lima2_tango.core.frame import PixelType
-from lima2_tango.devices import encoded
 from lima2_tango.processing.rows import FRAME_IDX, ROI
 
 HEADER_SIZE = 64

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lima2_tango.core.errors import ParamError
 
-from . import live, responsiveness, small, storage, throughput
+from . import integration, live, responsiveness, small, storage, throughput
 from .row import Row, Tell
 
 Measure = Callable[[bool, Tell], Sequence[Row]]
@@ -17,6 +17,7 @@ ROWS: dict[str, Measure] = {
     "P1b": throughput.measure_poisson,
     "P3": storage.measure_compressed,
     "P4": lambda short, tell: [*storage.measure_uncompressed(short, tell), *small.measure(short, tell)],
+    "P6": integration.measure,
     "P8": live.measure,
     "P10": throughput.measure_scaling,
     "P11": responsiveness.measure,

@@ -113,7 +113,7 @@ def test_processing_classes_offer_what_their_plugin_declares(processing, name):
     made, plugin = processing[name], pipelines()[name]
     assert issubclass(made, ProcessingDevice)
     assert made.__name__ == name
-    assert commands(made) >= {*plugin.frame_commands, *plugin.row_commands}
+    assert commands(made) >= {*plugin.frame_commands, *plugin.vector_commands, *plugin.row_commands}
     assert attributes(made) >= {*PROCESSING_ATTRIBUTES, *plugin.info_attributes}
     assert set(EVENTS) <= attributes(made)
 

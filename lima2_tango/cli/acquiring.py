@@ -1,0 +1,149 @@
+"""What `lima2 run` does once its options are understood: acquire, show how it gets on, stop on Ctrl-C, report."""
+
+import signal
+import time
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from lima2_tango.client import Client, Progress, Run, RunRecord
+from lima2_tango.client.parameters import Json, Settings
+from lima2_tango.core.errors import Lima2Error
+from lima2_tango.core.units import bytes_text
+
+PERIOD = 0.1
+"""Between two looks at the run [s]."""
+CLOSE_TIMEOUT = 120.0
+"""Until a run that was stopped has saved what waits, and closed its files [s]."""
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to acquire."""
+
+    settings: Settings
+    acq: Json | None = None
+    """Acquisition parameters to begin with; None takes those that the control has."""
+    proc: Json | None = None
+    """Processing parameters to begin with; None takes those that the control has."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of it."""
+
+    code: int
+    error: str = ""
+    record: RunRecord | None = None
+    seconds: float = 0.0
+    """From the start to the last file."""
+
+    def as_json(self) -> dict[str, object]:
+        told: dict[str, object] = {} if self.record is None else self.record.as_json()
+        return {
+            **told,
+            "seconds": round(self.seconds, 3),
+            "interrupted": self.code == INTERRUPTED,
+            "error": self.error,
+        }
+
+    def summary(self) -> str:
+        """One line for a person; the error, if any, is told beside it."""
+        if self.record is None:
+            return ""
+        asked = f" of {self.record.nb_frames}" if self.record.nb_frames else ""
+        how = "stopped: " if self.code == INTERRUPTED else ""
+        saved = self.record.nb_frames_saved
+        return (
+            f"{how}{self.record.nb_frames_acquired}{asked} frames acquired, {saved or 'none'} saved, "
+            f"in {self.seconds:.1f} s"
+        )
+
+
+@dataclass(slots=True)
+class Interruption:
+    """The first Ctrl-C or SIGTERM asks for a stop, the second ends this program at once."""
+
+    asked: bool = False
+    _before: dict[int, signal.Handlers | object] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def acquire(client: Client, order: Order, console: Console) -> Outcome:
+    """The whole run; what goes wrong is in the outcome."""
+    with Interruption() as interruption:
+        try:
+            if order.acq is not None or order.proc is not None:
+                client.replace(order.acq, order.proc)
+            client.configure(**order.settings)
+            run = client.prepare()
+            run.start()
+        except Lima2Error as error:
+            return Outcome(BAD_INPUT, error.what)
+        except KeyboardInterrupt:
+            return Outcome(INTERRUPTED, "interrupted before the start was confirmed: look with lima2 status")
+        return _follow(run, interruption, console)
+
+
+def _follow(run: Run, interruption: Interruption, console: Console) -> Outcome:
+    begin, outcome = time.monotonic(), Outcome(OK)
+    try:
+        with _bar(console) as bar:
+            outcome.code = _watch(run, interruption, bar)
+    except Lima2Error as error:
+        outcome.code, outcome.error = FAILED, error.what
+    except KeyboardInterrupt:
+        outcome.code = INTERRUPTED
+        outcome.error = f"run {run.uuid} was told to stop, and may still be closing its files: look with lima2 status"
+    outcome.seconds = time.monotonic() - begin
+    outcome.record = run.link.last
+    return outcome
+
+
+def _watch(run: Run, interruption: Interruption, bar: Bar) -> int:
+    task = bar.add_task("", total=None, counts="", rates="", left="")
+    for now in run.watch(PERIOD):
+        bar.update(task, description=str(now.state), **_shown(now))
+        if interruption.asked and not now.over:
+            bar.update(task, description="stopping")
+            run.stop(CLOSE_TIMEOUT)
+            return INTERRUPTED
+    run.wait(CLOSE_TIMEOUT)
+    return OK
+
+
+def _shown(now: Progress) -> dict[str, Any]:
+    """Fields of the progress bar."""
+    asked = now.nb_frames or None
+    saved = f", {now.nb_frames_saved} saved" if now.nb_frames_saved else ""
+    return {
+        "total": asked,
+        "completed": now.nb_frames_processed,
+        "counts": f"{now.nb_frames_processed}/{asked or '?'} frames{saved}",
+        "rates": f"{now.frame_rate:.4g}/s, {bytes_text(now.saving_rate)}/s",
+        "left": "" if now.time_left is None else f"{now.time_left:.0f} s left",
+    }
+
+
+def _bar(console: Console) -> Bar:
+    columns = [TextColumn(f"{{task.fields[{name}]}}") for name in ("counts", "rates", "left")]
+    return Bar(TextColumn("{task.description:<10}"), BarColumn(), *columns, TimeElapsedColumn(), console=console)

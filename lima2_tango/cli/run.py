@@ -1,0 +1,175 @@
+"""`lima2 run`: the options, and what is told at the end."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+import yaml
+from rich.console import Console
+
+from lima2_tango.client import connect
+from lima2_tango.core.errors import Lima2Error, ParamError
+
+from .acquiring import BAD_INPUT, Order, Outcome, acquire
+from .rundir import find_system
+from .up import AsJson, Folder, Name
+
+EXAMPLES = """Example: lima2 run simulator --frames 100 --time 0.01 --save data --prefix test
+
+Example: lima2 run simulator --frames 1000 --roi 10,20,64,32 --set det.width=512
+
+Example: lima2 run --device id00/limacontrol/simulator --tango-host localhost:10000 --frames 10 --json
+"""
+
+FILES = {("control", "processing"): "receiver", ("acq_params", "proc_params"): "camera"}
+"""Keys of the files that `lima2 params` prints and `SaveConfig` writes: acquisition and processing, and one more."""
+
+Frames = Annotated[int | None, typer.Option(min=0, help="Frames to acquire; 0 until Ctrl-C.")]
+Time = Annotated[float | None, typer.Option("--time", help="Exposure time of a frame, in seconds.")]
+Save = Annotated[Path | None, typer.Option(help="Save the frames to this folder; without it nothing is saved.")]
+Prefix = Annotated[str | None, typer.Option(help="Beginning of the file names, with --save.")]
+Rois = Annotated[list[str] | None, typer.Option("--roi", help="Region as x,y,width,height in pixels; may be repeated.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="A parameter as path=value, the value in JSON; may be repeated.")
+]
+Pipeline = Annotated[str | None, typer.Option(help="Processing pipeline, as `lima2 pipelines` lists it.")]
+ParamsFile = Annotated[
+    Path | None, typer.Option("--params", help="Begin with this file, from `lima2 params` or SaveConfig.")
+]
+DeviceName = Annotated[str | None, typer.Option("--device", help="Control device, where there is no SYSTEM.")]
+TangoHost = Annotated[str | None, typer.Option(help="Tango database as HOST:PORT; else TANGO_HOST.")]
+
+
+def run(
+    system: Name = None,
+    folder: Folder = None,
+    frames: Frames = None,
+    exposure: Time = None,
+    save: Save = None,
+    prefix: Prefix = None,
+    rois: Rois = None,
+    changes: Changes = None,
+    pipeline: Pipeline = None,
+    params: ParamsFile = None,
+    as_json: AsJson = False,
+    device: DeviceName = None,
+    tango_host: TangoHost = None,
+) -> None:
+    """Acquire frames through the control device of a system that runs.
+
+    Shows how the run gets on, and names the files at its end. Ctrl-C stops the acquisition and keeps what was taken;
+    a second one leaves at once. What no option names is as the control has it, but for saving and regions, which are
+    for this run alone.
+
+    Exit codes: 0 all frames taken, 1 the run failed, 2 refused or unreachable, 130 stopped by Ctrl-C.
+    """
+    try:
+        wanted = order(frames, exposure, saving(save, prefix), rois or (), changes or (), pipeline, params)
+        name, host = control_device(system, folder, device, tango_host)
+        with connect(name, host) as client:
+            outcome = acquire(client, wanted, Console(stderr=True))
+    except Lima2Error as error:
+        outcome = Outcome(BAD_INPUT, error.what)
+    _tell(outcome, as_json)
+
+
+def order(
+    frames: int | None,
+    exposure: float | None,
+    wanted_saving: dict[str, object] | None,
+    rois: Sequence[str],
+    changes: Sequence[str],
+    pipeline: str | None,
+    params: Path | None,
+) -> Order:
+    """What the options ask for; raises ParamError with the option where one cannot be understood."""
+    begin = Order({}, *(read_params(params) if params is not None else (None, None)))
+    if frames is not None:
+        begin.settings["nb_frames"] = frames
+    if params is None or wanted_saving is not None:
+        begin.settings["saving"] = wanted_saving
+    if params is None or rois:
+        begin.settings["rois"] = [_region(text) for text in rois]
+        begin.settings["profiles"] = ()
+    if exposure is not None:
+        if not math.isfinite(exposure) or round(exposure * 1e6) < 1:
+            raise ParamError("--time", str(exposure), "give seconds, at least 0.000001")
+        begin.settings["expo_time"] = exposure
+    if pipeline is not None:
+        begin.settings["pipeline"] = pipeline
+    begin.settings["changes"] = dict(_change(text) for text in changes)
+    return begin
+
+
+def saving(folder: Path | None, prefix: str | None) -> dict[str, object] | None:
+    """Parameters of the saving; None saves nothing."""
+    if folder is None:
+        if prefix is not None:
+            raise ParamError("--prefix", prefix, "this names files: say with --save where they go")
+        return None
+    wanted: dict[str, object] = {"base_path": str(folder.absolute())}
+    return wanted if prefix is None else {**wanted, "filename_prefix": prefix}
+
+
+def read_params(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Acquisition and processing parameters of a JSON or YAML file; raises ParamError."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise ParamError("--params", str(path), f"it cannot be read: {' '.join(str(error).split())}") from error
+    if isinstance(content, dict):
+        for (acq, proc), other in FILES.items():
+            if acq in content and not content.keys() - {acq, proc, other}:
+                if other == "receiver" and content.get(other, content[acq]) != content[acq]:
+                    reason = "control and receiver differ: the control gives all receivers its own"
+                    raise ParamError("--params", str(path), reason)
+                return content[acq], content.get(proc)
+    raise ParamError("--params", str(path), "give a file as `lima2 params` prints it, or as SaveConfig writes it")
+
+
+def control_device(
+    system: str | None, folder: Path | None, device: str | None, tango_host: str | None
+) -> tuple[str, str | None]:
+    """Name of the control and its Tango database; raises ParamError or NotUpError where that is not said."""
+    if device is None:
+        if tango_host is not None:
+            raise ParamError("--tango-host", tango_host, "say with --device which control device there")
+        found = find_system(system, folder)
+        return found.control, found.tango_host
+    if system is not None or folder is not None:
+        raise ParamError("--device", device, f"name either this device or the system {system or folder}, not both")
+    return device, tango_host
+
+
+def _region(text: str) -> tuple[int, int, int, int]:
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ParamError("--roi", text, "give x,y,width,height in pixels, such as 10,20,64,32") from error
+    return x, y, width, height
+
+
+def _change(text: str) -> tuple[str, object]:
+    path, sign, value = text.partition("=")
+    if not sign or not path:
+        raise ParamError("--set", text, "give path=value, such as acq.trigger_mode=software")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value
+
+
+def _tell(outcome: Outcome, as_json: bool) -> NoReturn:
+    """Files on stdout, so that they can be piped; all else on stderr."""
+    if outcome.error:
+        typer.echo(f"error: {outcome.error}", err=True)
+    if as_json:
+        typer.echo(json.dumps(outcome.as_json()))
+    elif outcome.record is not None:
+        typer.echo(outcome.summary(), err=True)
+        for file in outcome.record.files:
+            typer.echo(str(file))
+    raise typer.Exit(outcome.code)

@@ -1,0 +1,209 @@
+"""`lima2 up`, `lima2 down` and `lima2 status`: a whole system, kept up."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+
+from lima2_tango.core.errors import Lima2Error
+
+from .config import SystemConfig, load_config
+from .events import LOG, Events, now
+from .guard import end
+from .look import Look, look_at
+from .preflight import check
+from .process import LaunchError, program
+from .rundir import NotUpError, Phase, Running, SystemState, find_system, locked, read_state, run_folder, write_state
+from .supervisor import Supervisor
+from .system import System
+
+BAD_INPUT = 2
+"""Exit code: what was asked for cannot be, and nothing was started."""
+SOMETHING_DOWN = 1
+NOT_UP = 2
+POLL = 0.1
+"""Between two looks at a process that starts or ends [s]."""
+PERIOD = 1.0
+"""Between two looks of `status --watch` [s]."""
+DETACH_TIMEOUT = 90.0
+"""A system that is started in the background is up within [s]."""
+DOWN_TIMEOUT = 20.0
+"""A system that is told to end has ended within [s]."""
+
+Name = Annotated[str | None, typer.Argument(help="Name or CONFIG of a system; the one that runs where none is given.")]
+Folder = Annotated[Path | None, typer.Option("--dir", help="Folder of its state and logs [default: ~/.lima2/NAME].")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: lima2 up config/simulator.yaml --detach")(up)
+    app.command(epilog="Example: lima2 down simulator")(down)
+    app.command(epilog="Example: lima2 status simulator --watch")(status)
+
+
+def up(
+    config: Annotated[Path, typer.Argument(help="YAML file that describes the system.")],
+    folder: Folder = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once it is up, and leave it running.")] = False,
+    log_level: Annotated[str, typer.Option(help="Least severe message that the servers log.")] = "info",
+) -> None:
+    """Start a whole system and keep it up, until Ctrl-C or `lima2 down`.
+
+    Starts the Tango database if the configuration asks for one, registers the devices, runs the MPI job of control
+    and receivers, and the conductor if asked. When a process dies it says which and why, waits for the others to
+    close their files, clears what was left, and starts again, as often as `restart` in the configuration allows.
+    Exit code 2: the configuration cannot work, nothing was started. 1: it could not start, or gave up.
+    """
+    with ExitStack() as stack:
+        with _bad_input():
+            read = load_config(config)
+            place = run_folder(read, folder)
+            if detach:
+                _detached(config, read, place, log_level)
+                return
+            stack.enter_context(locked(place, read.name))
+            events = Events(place, lambda line: typer.echo(line))
+            _clear(read_state(place), events)
+            check(read)
+            system = System(read, place, log_level)
+            state = _state(read, config, system)
+        Supervisor(system, state, events).run()
+
+
+def down(name: Name = None, folder: Folder = None) -> None:
+    """End a system: its run, with the files closed, then everything that `lima2 up` started."""
+    with _not_up():
+        state = find_system(name, folder)
+    log = Path(state.folder) / "logs" / LOG
+    offset = log.stat().st_size if log.exists() else 0
+    with suppress(ProcessLookupError):
+        os.kill(state.supervisor.pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_TIMEOUT
+    while state.alive and time.monotonic() < deadline:
+        time.sleep(POLL)
+    if log.exists():
+        typer.echo(log.read_bytes()[offset:].decode("utf-8", errors="replace").rstrip())
+    if left := _alive([state.supervisor, *state.processes]):
+        names = ", ".join(left)
+        end(list(left.values()))
+        typer.echo(f"{names} had not ended within {DOWN_TIMEOUT:g} s and had to be killed")
+
+
+def status(
+    name: Name = None,
+    folder: Folder = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again each second, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a system looks like now: processes, devices, restarts, TANGO_HOST and logs.
+
+    Exit code 0: all is well. 1: something is down. 2: the system is not up.
+    """
+    with _not_up():
+        look = look_at(find_system(name, folder))
+    if watch:
+        look = _watch(look, as_json)
+    else:
+        typer.echo(json.dumps(look.as_json(), indent=2)) if as_json else Console().print(*look.tables())
+    raise typer.Exit(0 if look.well else SOMETHING_DOWN)
+
+
+def _watch(look: Look, as_json: bool) -> Look:
+    """Show one look after the other until Ctrl-C, or until the system is not up; returns the last."""
+    place = Path(look.state.folder)
+    with suppress(KeyboardInterrupt), _not_up(), Live(console=Console(quiet=as_json), auto_refresh=False) as live:
+        while True:
+            if as_json:
+                typer.echo(json.dumps(look.as_json()))
+            live.update(Group(*look.tables()), refresh=True)
+            time.sleep(PERIOD)
+            look = look_at(find_system(folder=place))
+    return look
+
+
+@contextmanager
+def _bad_input() -> Generator[None]:
+    """Refusals before anything was started are one sentence and exit code 2."""
+    try:
+        yield
+    except Lima2Error as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from error
+
+
+@contextmanager
+def _not_up() -> Generator[None]:
+    """A system that is not up is one sentence and exit code 2."""
+    try:
+        yield
+    except NotUpError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(NOT_UP) from error
+
+
+def _state(config: SystemConfig, path: Path, system: System) -> SystemState:
+    return SystemState(
+        name=config.name,
+        config=str(path.absolute()),
+        folder=str(system.folder),
+        supervisor=Running.of("lima2 up", os.getpid()),
+        phase=Phase.STARTING,
+        tango_host=system.tango_host,
+        control=system.control,
+        receivers=system.receivers,
+        conductor_url=system.conductor_url if config.conductor.enabled else "",
+        devices={member.device: member.instance for member in (config.control, *config.receivers)},
+        since=now(),
+    )
+
+
+def _clear(state: SystemState | None, events: Events) -> None:
+    """End what a `lima2 up` that was killed has left."""
+    if state is None:
+        return
+    if left := _alive(state.processes):
+        end(list(left.values()))
+        events(f"ended {', '.join(left)}, which a lima2 up that was killed had left")
+    write_state(state)
+
+
+def _alive(processes: list[Running]) -> dict[str, psutil.Process]:
+    found = {entry.name: entry.process() for entry in processes}
+    return {name: process for name, process in found.items() if process is not None}
+
+
+def _detached(path: Path, config: SystemConfig, folder: Path, log_level: str) -> None:
+    """Start the same command in the background and wait until the system is up; raises LaunchError."""
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    output = folder / "logs" / "up.log"
+    command = [program("lima2"), "up", str(path.absolute()), "--dir", str(folder), "--log-level", log_level]
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    deadline = time.monotonic() + DETACH_TIMEOUT
+    while not _is_up(read_state(folder), process.pid):
+        if (code := process.poll()) is not None:
+            typer.echo(output.read_text(encoding="utf-8").rstrip(), err=True)
+            raise typer.Exit(code)
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise LaunchError(f"the system {config.name} was not up within {DETACH_TIMEOUT:g} s: see {output}")
+        time.sleep(POLL)
+    typer.echo(output.read_text(encoding="utf-8").rstrip())
+    typer.echo(f"{config.name} is up: lima2 status {config.name}, lima2 down {config.name}")
+
+
+def _is_up(state: SystemState | None, pid: int) -> bool:
+    return state is not None and state.supervisor.pid == pid and state.phase is Phase.UP

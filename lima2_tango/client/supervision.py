@@ -1,0 +1,202 @@
+"""A running system as who keeps it running must see it: who answers, what a death has left, how a run is ended."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock, Thread
+from typing import TypeVar
+
+import tango
+
+from lima2_tango.core.state import State
+
+PROXY_TIMEOUT = 1000
+"""Longest wait for one answer of a device [ms]."""
+POLL = 0.05
+"""Between two questions [s]."""
+COUNTERS = ("nb_frames_acquired", "nb_frames_xferred")
+"""Of a control, of a receiver."""
+BUSY = {"running", "processing"}
+"""States of a run whose files are not complete, in the control's `runs`."""
+_CONNECTING = Lock()
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a device says of itself."""
+
+    device: str
+    answers: bool = False
+    state: str = ""
+    """acq_state"""
+    frames: int | None = None
+    """Acquired by all (control) or received (receiver) in the current or last run."""
+    error: str = ""
+    """Its last error, or why it does not answer; empty without one."""
+
+
+def read_devices(tango_host: str, names: Sequence[str], timeout_s: float) -> list[Reading]:
+    """All devices at the same time; who has not answered after `timeout_s` does not answer."""
+    answers = at_once([partial(_read, tango_host, name) for name in names], timeout_s)
+    silent = f"no answer within {timeout_s:g} s"
+    return [answer or Reading(name, error=silent) for name, answer in zip(names, answers, strict=True)]
+
+
+def database_answers(tango_host: str, timeout_s: float) -> bool:
+    """A Tango database is there; what else listens on that port may keep Tango waiting for long, but not us."""
+
+    def ask() -> bool:
+        try:
+            _database(tango_host).get_info()
+        except tango.DevFailed:
+            return False
+        return True
+
+    return at_once([ask], timeout_s) == [True]
+
+
+def at_once(calls: Sequence[Callable[[], Answer]], timeout_s: float) -> list[Answer | None]:
+    """What each call returns, None for one that has not after `timeout_s`."""
+    found: dict[int, Answer] = {}
+
+    def ask(number: int, call: Callable[[], Answer]) -> None:
+        found[number] = call()
+
+    # Daemons: a thread that hangs in a call must not keep the program.
+    threads = [Thread(target=ask, args=entry, daemon=True) for entry in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + timeout_s
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [found.get(number) for number in range(len(calls))]
+
+
+def running_instances(tango_host: str, servers: Sequence[str]) -> dict[str, str]:
+    """Those of `program/instance` that run already, as the database and their own answer say: where each runs."""
+    database = _database(tango_host)
+    found = {}
+    for server in servers:
+        name = f"dserver/{server}"
+        try:
+            info = database.get_device_info(name)
+            if info.exported and _proxy(tango_host, name).ping() >= 0:
+                found[server] = f"process {info.pid}"
+        except tango.DevFailed:  # not defined, or exported by one that is dead
+            continue
+    return found
+
+
+def unexport(tango_host: str, servers: Sequence[str]) -> None:
+    """Clients are told that the devices of dead servers do not run, and need not find out."""
+    try:
+        database = _database(tango_host)
+        for server in servers:
+            database.unexport_server(server)
+    except tango.DevFailed:  # it is down too: the next start exports anew
+        return
+
+
+def write_parameters(tango_host: str, control: str, acq: str, proc: str) -> str:
+    """Write JSON parameters to the control, those that are not empty; returns the refusal, or an empty text."""
+    try:
+        proxy = _proxy(tango_host, control)
+        for attribute, text in (("acq_params", acq), ("proc_params", proc)):
+            if text:
+                proxy.write_attribute(attribute, text)
+    except tango.DevFailed as error:
+        return sentence(error)
+    return ""
+
+
+def stop_run(tango_host: str, control: str, timeout_s: float) -> str:
+    """End the run that is on, and wait until the data of the last one are complete; what happened, or an empty text."""
+    try:
+        proxy = _proxy(tango_host, control)
+        state = State(int(proxy.read_attribute("acq_state").value))
+        if state is State.RUNNING:
+            proxy.command_inout("Stop")
+        elif state is State.PREPARED or _is_over(tango_host, proxy):
+            return ""
+    except tango.DevFailed as error:
+        return f"the run could not be stopped: {sentence(error)}"
+    what = "stopped the run" if state is State.RUNNING else "waited for the last run"
+    if _until(lambda: _is_over(tango_host, proxy), timeout_s):
+        return f"{what}, its data are complete"
+    return f"{what}, whose data were not complete within {timeout_s:g} s"
+
+
+def _is_over(tango_host: str, control: tango.DeviceProxy) -> bool:
+    """Nothing is acquired, processed or written any more."""
+    if State(int(control.read_attribute("acq_state").value)) is State.RUNNING or _follows(control):
+        return False
+    return all(_finished(tango_host, name) for name in _database(tango_host).get_device_exported("*/limaprocessing/*"))
+
+
+def _follows(control: tango.DeviceProxy) -> bool:
+    """The control drives, and has still to write the master file of a run."""
+    (runs,) = control.read_attributes(["runs"])
+    return not runs.has_failed and any(json.loads(run)["state"] in BUSY for run in runs.value or ())
+
+
+def _finished(tango_host: str, name: str) -> bool:
+    try:
+        return bool(_proxy(tango_host, name).read_attribute("is_finished").value)
+    except tango.DevFailed:  # erased meanwhile, or left by a killed server
+        return True
+
+
+def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return True
+        except tango.DevFailed:
+            return False
+        time.sleep(POLL)
+    return False
+
+
+def _read(tango_host: str, name: str) -> Reading:
+    try:
+        proxy = _proxy(tango_host, name)
+        state = State(int(proxy.read_attribute("acq_state").value))
+        values = {found.name: found for found in proxy.read_attributes([*COUNTERS, "last_error"])}
+    except tango.DevFailed as error:
+        return Reading(name, error=sentence(error))
+    frames = next((int(values[key].value) for key in COUNTERS if not values[key].has_failed), None)
+    last = values["last_error"]
+    return Reading(name, True, state.label, frames, "" if last.has_failed else plain(str(last.value)))
+
+
+def plain(text: str) -> str:
+    """The sentence of a `last_error`; empty where there is none."""
+    if text == "No error":
+        return ""
+    try:
+        return str(json.loads(text)["what"])
+    except (ValueError, TypeError, KeyError):
+        return text
+
+
+def sentence(error: tango.DevFailed) -> str:
+    """What a Tango error says, in one line."""
+    return " ".join(plain(error.args[0].desc).split())
+
+
+def _database(tango_host: str) -> tango.Database:
+    host, port = tango_host.rsplit(":", 1)
+    return tango.Database(host, int(port))
+
+
+def _proxy(tango_host: str, name: str) -> tango.DeviceProxy:
+    """A new one each time, as one that failed refuses to try again for a second."""
+    # Two threads that are the first to connect to a database: Tango refuses one of them.
+    with _CONNECTING:
+        proxy = tango.DeviceProxy(f"tango://{tango_host}/{name}")
+    proxy.set_timeout_millis(PROXY_TIMEOUT)
+    return proxy

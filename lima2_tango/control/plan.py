@@ -1,0 +1,111 @@
+"""What a run that the control drives asks of each receiver (contract section 6.6), and who has which frame."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_tango.core.acquisition import AcquisitionParams, Dispatch
+from lima2_tango.core.errors import ParamError
+from lima2_tango.core.params import Params
+from lima2_tango.core.series import Topology
+from lima2_tango.core.storage import SavingParams
+from lima2_tango.transport.topology import make_topology
+
+from .parameters import Choice
+
+P = TypeVar("P", bound=Params)
+
+SHARED = ("acc_nb_frames_reset", "acc_nb_frames_xfer")
+"""Counts of frames that the receivers share, each doing its part of them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Parameters of one run on `receivers` receivers."""
+
+    uuid: str
+    acq: AcquisitionParams
+    choice: Choice
+    receivers: int
+
+    @cached_property
+    def topology(self) -> Topology:
+        return make_topology(self.acq.dispatch, self.receivers, crc32(self.uuid.encode()))
+
+    @property
+    def in_turn(self) -> bool:
+        """Frame i is on receiver i modulo their number."""
+        return self.receivers == 1 or self.acq.dispatch is Dispatch.ROUND_ROBIN
+
+    @property
+    def accumulated(self) -> bool:
+        """The processed frames are sums, which are numbered in turn whatever the dispatch of the frames."""
+        accumulation = getattr(self.choice.params, "accumulation", None)
+        return bool(accumulation is not None and accumulation.enabled)
+
+    def check(self) -> None:
+        """Raise ParamError for what cannot be done with this number of receivers."""
+        if self.accumulated and not self.in_turn:
+            reason = (
+                f"the sums of {self.receivers} receivers are numbered in turn, which leaves holes where frames are "
+                "dealt at random: accumulate with round_robin dispatch, or on one receiver"
+            )
+            raise ParamError("$.accumulation.enabled", True, reason)
+        self.texts(0)
+
+    def texts(self, rank: int) -> tuple[str, str]:
+        """Acquisition and processing parameters of one receiver, JSON; raises ParamError."""
+        return self._ranked(self.acq, rank).json_text(), self._ranked(self.choice.params, rank).json_text()
+
+    def savings(self) -> Iterator[tuple[str, SavingParams]]:
+        """Name and parameters of each stream of processed frames that is saved."""
+        for name, saving in _saving_blocks(self.choice.params):
+            if saving.enabled:
+                yield name, saving
+
+    def owner(self, index: int, *, processed: bool) -> int:
+        """Rank of the receiver that has this frame, of the camera or processed."""
+        return index % self.receivers if processed and self.accumulated else self.topology.owner(index)
+
+    def rows(self, rank: int, count: int) -> NDArray[np.int64]:
+        """Global number of each of the first `count` processed frames of a receiver."""
+        if self.accumulated:
+            return np.arange(count, dtype=np.int64) * self.receivers + rank
+        return self.topology.owned(rank, 0, count)
+
+    def _ranked(self, params: P, rank: int) -> P:
+        """One receiver's copy."""
+        changes: dict[str, object] = {
+            name: saving.model_copy(
+                update={"filename_rank": rank, "include_frame_idx": saving.include_frame_idx or not self.in_turn}
+            )
+            for name, saving in _saving_blocks(params)
+        }
+        if "frame_idx_enabled" in type(params).model_fields and not self.in_turn:
+            changes["frame_idx_enabled"] = True
+        for name in type(params).model_fields:
+            block = getattr(params, name)
+            if isinstance(block, Params) and (shares := self._shares(f"$.{name}", block)):
+                changes[name] = block.model_copy(update=shares)
+        return params.model_copy(update=changes)
+
+    def _shares(self, path: str, block: Params) -> dict[str, int]:
+        """Each receiver's part of the counts that they share."""
+        found = {name: getattr(block, name) for name in SHARED if name in type(block).model_fields}
+        for name, count in found.items():
+            if count % self.receivers:
+                reason = f"give a multiple of {self.receivers}: that many receivers share it"
+                raise ParamError(f"{path}.{name}", count, reason)
+        return {name: count // self.receivers for name, count in found.items()}
+
+
+def _saving_blocks(params: Params) -> Iterator[tuple[str, SavingParams]]:
+    for name in type(params).model_fields:
+        block = getattr(params, name)
+        if isinstance(block, SavingParams):
+            yield name, block

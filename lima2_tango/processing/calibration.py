@@ -1,0 +1,99 @@
+"""The integration that the parameters `fai` ask for: matrix, corrections and error model, from their files."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_tango.core.errors import ParamError
+from lima2_tango.core.frame import FrameSpec
+
+from .images import load_image
+from .matrix import load_matrix
+from .nodes.integration import Dummy, ErrorModel, Integration, PixelTables
+from .pipelines.fai import IntegrationParams
+
+NORMALISATIONS = ("flat_path", "solid_angle_path", "polarization_path", "absorption_path")
+Load = Callable[[str], NDArray[np.float64] | None]
+"""The flat image of a parameter, None where its path is empty."""
+
+
+def integration_of(params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None) -> Integration:
+    """For frames of `spec`, of whose pixels those that are not `valid` are left out.
+
+    Raises ParamError for what is missing, does not fit the frames, contradicts itself or leaves no pixel.
+    """
+    model = ErrorModel(params.error_model)
+    _check_variances(params, model)
+    matrix = load_matrix(params.csr_path, "$.fai.csr_path", spec)
+
+    def load(name: str) -> NDArray[np.float64] | None:
+        path = getattr(params, name)
+        return load_image(path, f"$.fai.{name}", spec).reshape(-1).astype(np.float64) if path else None
+
+    tables = PixelTables(_weight(params, spec, valid, load), load("dark_path"), _variance(params, load))
+    dummy = Dummy(params.dummy, params.delta_dummy) if params.do_dummy else None
+    integration = Integration(matrix, spec, tables, model, dummy)
+    if not integration.nb_filled:
+        raise _nothing_left(params)
+    return integration
+
+
+def _check_variances(params: IntegrationParams, model: ErrorModel) -> None:
+    """Raise ParamError for a variance that is missing, or that the error model has no use for."""
+    if model is ErrorModel.VARIANCE and not params.variance_path:
+        reason = "error_model variance needs the variance of each pixel; give its file, or choose another error_model"
+        raise ParamError("$.fai.variance_path", "", reason)
+    if params.variance_path and model is not ErrorModel.VARIANCE:
+        reason = f"error_model {model} has no use for it; choose error_model variance, or leave it empty"
+        raise ParamError("$.fai.variance_path", params.variance_path, reason)
+    if params.dark_variance_path and not params.dark_path:
+        raise ParamError("$.fai.dark_variance_path", params.dark_variance_path, "give dark_path too, or leave it empty")
+    if params.dark_variance_path and model in {ErrorModel.NO_VAR, ErrorModel.AZIMUTHAL}:
+        reason = f"error_model {model} has no use for it; choose variance or poisson, or leave it empty"
+        raise ParamError("$.fai.dark_variance_path", params.dark_variance_path, reason)
+
+
+def _weight(
+    params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None, load: Load
+) -> NDArray[np.float64]:
+    """The product of all normalisations, 0 where a pixel is masked or its product is not above 0."""
+    weight = np.full(math.prod(spec.shape), params.normalization_factor)
+    for name in NORMALISATIONS:
+        factor = load(name)
+        if factor is None:
+            continue
+        weight *= factor
+        if name == "flat_path" and params.do_dummy:  # as pyFAI: a flat field marks its dead pixels with the dummy too
+            weight[np.abs(factor - params.dummy) <= params.delta_dummy] = 0
+    masked = load("mask_path")
+    if masked is not None:
+        weight[masked != 0] = 0
+    if valid is not None:
+        weight[~np.broadcast_to(valid, spec.shape).reshape(-1)] = 0
+    return np.where(weight > 0, weight, 0.0)
+
+
+def _variance(params: IntegrationParams, load: Load) -> NDArray[np.float64] | None:
+    variance = None
+    for name in ("variance_path", "dark_variance_path"):
+        image = load(name)
+        if image is None:
+            continue
+        if (image < 0).any():
+            reason = f"{int((image < 0).sum())} pixels have a negative variance; correct the image"
+            raise ParamError(f"$.fai.{name}", getattr(params, name), reason)
+        variance = image if variance is None else variance + image
+    return variance
+
+
+def _nothing_left(params: IntegrationParams) -> ParamError:
+    if params.mask_path:
+        reason = (
+            "no pixel that the matrix uses is left; here a pixel is masked where the image is not 0, as in pyFAI: is "
+            "this mask the other way round?"
+        )
+        return ParamError("$.fai.mask_path", params.mask_path, reason)
+    reason = "no pixel that the matrix uses is valid; look at the mask, the flat field and the other normalisations"
+    return ParamError("$.fai.csr_path", params.csr_path, reason)

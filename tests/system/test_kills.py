@@ -1,0 +1,150 @@
+"""kill -9 in mid-run: what decision 10 promises holds, status tells the truth, the next run needs no hand."""
+
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+import h5py
+import hdf5plugin  # noqa: F401  (the filter that the files are compressed with)
+import numpy as np
+import pytest
+from conducting import Conducted
+from lima2.client.services import init
+from lima2.client.session import ConductorConnectionError
+from lima2.common.exceptions import Lima2BackendError, Lima2BadCommand, Lima2DeviceError, Lima2Error
+from supervised import Supervised, kept_up, write_config
+from support import Json
+from watching import wait_for
+
+from lima2_tango.cli.config import Topology
+
+ROWS = 40
+"""Frames in a file."""
+RECEIVERS = 2
+IMAGES = 8
+TRUTH_S = 2.0
+"""`lima2 status` knows of a death within [s]."""
+NEXT_S = 10.0
+"""The next run is over within, from the death on [s]."""
+NOT_YET = (ConductorConnectionError, Lima2BackendError, Lima2BadCommand, Lima2DeviceError, Lima2Error)
+"""What a client hears while the system is not back: it asks again."""
+VICTIMS = {
+    "receiver": ["simulator_rcv2"],
+    "control": ["simulator_ctl"],
+    "job": ["launcher", "simulator_ctl", "simulator_rcv1", "simulator_rcv2"],
+    "database": ["database"],
+}
+DEAD_RECEIVERS = {"receiver": {1}, "control": set(), "job": {0, 1}, "database": set()}
+"""Whose file under way is lost."""
+
+
+@dataclass
+class Bench:
+    """The system under test, its user, and what every image must be."""
+
+    system: Supervised
+    conducted: Conducted
+    random: random.Random
+    images: list[np.ndarray] = field(default_factory=list)
+    took: dict[str, list[float]] = field(default_factory=dict)
+
+    def frames(self, folder: Path) -> dict[int, np.ndarray]:
+        """Every frame that the named files hold, by global index; their rows follow each other without a hole."""
+        found: dict[int, np.ndarray] = {}
+        for receiver in range(RECEIVERS):
+            local = 0
+            for path in sorted(folder.glob(f"lima2_{receiver}_*.h5")):
+                for frame in read(path):
+                    found[RECEIVERS * local + receiver] = frame
+                    local += 1
+        return found
+
+
+def read(path: Path) -> np.ndarray:
+    with h5py.File(path, "r") as file:
+        return np.asarray(file["entry_0000/measurement/data"])
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    home = tmp_path_factory.mktemp("kills")
+    restart = {"at_most": 1000, "within": 1.0}
+    config = write_config(home / "kills.yaml", name="kills", conductor__enabled=True, restart=restart)
+    with kept_up(home / "home", config) as system:
+        port = int(system.state.conductor_url.rsplit(":", 1)[1])
+        made = Bench(system, Conducted(init("localhost", port), Topology.ROUND_ROBIN), random.Random(4))
+        made.conducted.run(made.conducted.acq(), saving(made, home))
+        frames = made.frames(home)
+        made.images = [frames[index] for index in range(IMAGES)]
+        assert not np.array_equal(made.images[0], made.images[1])
+        yield made
+
+
+def saving(bench: Bench, folder: Path) -> Json:
+    return bench.conducted.proc(folder, {"saving.nb_frames_per_file": ROWS})
+
+
+def killed_in_mid_run(bench: Bench, victim: str, folder: Path) -> None:
+    system, user = bench.system, bench.conducted
+    folder.mkdir()
+    user.prepare(user.acq({"acq.nb_frames": 0, "acq.expo_time": 1000}), saving(bench, folder))
+    user.start()
+    wait_for(lambda: all(list(folder.glob(f"lima2_{r}_*.h5")) for r in range(RECEIVERS)), 10, "files are closed")
+    Event().wait(bench.random.uniform(0.0, 0.5))
+    before = system.state.restarts
+    system.kill(*VICTIMS[victim])
+    wait_for(lambda: knows(system, before), TRUTH_S, "status tells the truth")
+    if victim == "database":
+        wait_for(lambda: stops(user), NEXT_S, "the run, which went on, is stopped")
+        user.wait_end()
+        user.check_success()
+    wait_for(lambda: runs_again(bench), NEXT_S, "the next run")
+    system.wait_up(before + 1)
+    check_files(bench, folder, DEAD_RECEIVERS[victim])
+
+
+def knows(system: Supervised, before: int) -> bool:
+    """Status shows the death, or that it is repaired."""
+    return not (look := system.look()).well or look.state.restarts > before
+
+
+def stops(user: Conducted) -> bool:
+    try:
+        user.stop()
+    except NOT_YET:
+        return False
+    return True
+
+
+def runs_again(bench: Bench) -> bool:
+    """A whole run, driven as a script would; False while the system is not back."""
+    try:
+        bench.conducted.recover()
+        bench.conducted.run(bench.conducted.acq(), bench.conducted.proc())
+    except (*NOT_YET, AssertionError):
+        return False
+    return True
+
+
+def check_files(bench: Bench, folder: Path, dead: set[int]) -> None:
+    for index, frame in bench.frames(folder).items():
+        assert np.array_equal(frame, bench.images[index % IMAGES]), f"frame {index}"
+    hidden = [name for name in os.listdir(folder) if name.endswith(".part")]
+    assert {int(name.split("_")[1]) for name in hidden} <= dead, hidden
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_killed_three_times(bench: Bench, victim: str, tmp_path: Path) -> None:
+    for number in range(3):
+        killed_in_mid_run(bench, victim, tmp_path / str(number))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_killed_twenty_times(bench: Bench, victim: str, tmp_path: Path) -> None:
+    for number in range(20):
+        killed_in_mid_run(bench, victim, tmp_path / str(number))

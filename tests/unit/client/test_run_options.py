@@ -1,0 +1,212 @@
+"""`lima2 run` on a control that behaves: options, what is told at the end, exit codes, Ctrl-C."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import Result
+from fake_control import FakeControl
+from typer.testing import CliRunner
+
+from lima2_tango.cli import run as module
+from lima2_tango.cli.main import app
+from lima2_tango.client import Client
+
+DEVICE = ("--device", FakeControl.name)
+Lima2 = Callable[..., Result]
+
+
+@pytest.fixture
+def lima2(control: FakeControl, monkeypatch: pytest.MonkeyPatch) -> Lima2:
+    """Runs `lima2 run` with these options on the control."""
+    monkeypatch.setattr(module, "connect", lambda name, host: Client(control))
+    runner = CliRunner()
+    return lambda *options: runner.invoke(app, ["run", *DEVICE, *options])
+
+
+def test_frames_are_acquired_and_files_named(control: FakeControl, lima2: Lima2, tmp_path: Path) -> None:
+    control.files = ["/data/a_master.h5", "/data/a_0.h5"]
+    result = lima2("--frames", "20", "--time", "0.002", "--save", str(tmp_path), "--prefix", "a")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "/data/a_master.h5\n/data/a_0.h5\n"
+    assert "20 of 20 frames acquired, 20 saved, in " in result.stderr
+    assert control.acq.acq.expo_time == 2000
+    saving = json.loads(control.choice.params.json_text())["saving"]
+    assert (saving["enabled"], saving["base_path"], saving["filename_prefix"]) == (True, str(tmp_path), "a")
+
+
+def test_a_relative_folder_is_the_callers(
+    control: FakeControl, lima2: Lima2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert lima2("--save", "data").exit_code == 0
+    assert json.loads(control.choice.params.json_text())["saving"]["base_path"] == str(tmp_path / "data")
+
+
+def test_without_save_nothing_is_saved(control: FakeControl, lima2: Lima2) -> None:
+    assert lima2().exit_code == 0
+    assert not json.loads(control.choice.params.json_text())["saving"]["enabled"]
+
+
+def test_parameters_and_regions_are_set(control: FakeControl, lima2: Lima2) -> None:
+    options = ["--roi", "1,2,3,4", "--roi", "5,6,7,8", "--set", "det.width=99", "--set", "acq.trigger_mode=software"]
+    assert lima2(*options, "--set", 'statistics.arc_rois=[{"r2": 4.5}]').exit_code == 0
+    statistics = json.loads(control.choice.params.json_text())["statistics"]
+    assert [roi["topleft"]["x"] for roi in statistics["rect_rois"]] == [1, 5]
+    assert [arc["r2"] for arc in statistics["arc_rois"]] == [4.5]
+    assert control.acq.det.width == 99
+    assert control.acq.acq.trigger_mode == "software"
+
+
+@pytest.mark.parametrize("keys", [("control", "processing"), ("acq_params", "proc_params")], ids=" ".join)
+def test_a_file_of_parameters_comes_first(control: FakeControl, lima2: Lima2, tmp_path: Path, keys) -> None:
+    acq, proc = keys
+    saving = {"enabled": True, "base_path": "/data"}
+    content = {acq: {"acq": {"nb_frames": 9}}, proc: {"class_name": "LimaProcessingLegacy", "saving": saving}}
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(content))
+    assert lima2("--params", str(file), "--time", "0.5").exit_code == 0
+    assert (control.acq.acq.nb_frames, control.acq.acq.expo_time) == (9, 500_000)
+    assert json.loads(control.choice.params.json_text())["saving"]["base_path"] == "/data"
+
+
+def test_json_is_one_object(lima2: Lima2) -> None:
+    result = lima2("--frames", "5", "--json")
+    told = json.loads(result.stdout)
+    assert (told["state"], told["nb_frames_saved"], told["interrupted"], told["error"]) == ("done", 5, False, "")
+    assert told["seconds"] > 0
+
+
+def test_a_run_that_fails_is_exit_code_1_with_its_sentence(control: FakeControl, lima2: Lima2) -> None:
+    control.fail_at = 4
+    result = lima2("--frames", "20", "--json")
+    assert result.exit_code == 1
+    assert "error: run run-0 failed: rank 1: frame 4 hurts" in result.stderr
+    assert json.loads(result.stdout)["nb_frames_saved"] == 4
+
+
+def test_a_control_that_dies_is_exit_code_1(control: FakeControl, lima2: Lima2) -> None:
+    polls: list[str] = []
+
+    def dies(name: str) -> None:
+        polls.append(name)
+        control.gone = polls.count("Run") > 3
+
+    control.before = dies
+    result = lima2("--frames", "0")
+    assert result.exit_code == 1
+    assert "does not answer" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_stops_the_run_and_says_what_is_saved(control: FakeControl, lima2: Lima2, number: int) -> None:
+    def interrupts(name: str) -> None:
+        if name == "Run" and control.current.made == 9:
+            os.kill(os.getpid(), number)
+
+    control.before = interrupts
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    result = lima2("--frames", "1000", "--json")
+    assert result.exit_code == 130
+    assert control.current.state == "stopped"
+    told = json.loads(result.stdout)
+    assert told["interrupted"]
+    assert 9 <= told["nb_frames_saved"] < 100
+    assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_an_interruption_is_told_to_people(control: FakeControl, lima2: Lima2) -> None:
+    control.before = lambda name: os.kill(os.getpid(), signal.SIGINT) if name == "Start" else None
+    result = lima2("--frames", "1000")
+    assert result.exit_code == 130
+    assert "stopped: " in result.stderr
+    assert " of 1000 frames acquired, " in result.stderr
+
+
+def test_a_second_interruption_leaves_at_once(control: FakeControl, lima2: Lima2) -> None:
+    control.before = lambda name: os.kill(os.getpid(), signal.SIGINT) if name in {"Start", "Stop"} else None
+    result = lima2("--frames", "0")
+    assert result.exit_code == 130
+    assert "may still be closing its files" in result.stderr
+
+
+BAD = {
+    "unknown parameter": (["--set", "acq.nb_framse=3"], "did you mean acq.nb_frames"),
+    "wrong type": (["--set", "acq.nb_frames=many"], "give a whole number"),
+    "no value": (["--set", "acq.nb_frames"], "give path=value"),
+    "no path": (["--set", "=3"], "give path=value"),
+    "half a region": (["--roi", "1,2,3"], "give x,y,width,height"),
+    "a region of words": (["--roi", "a,b,c,d"], "give x,y,width,height"),
+    "no time": (["--time", "0"], "give seconds"),
+    "not a time": (["--time", "nan"], "give seconds"),
+    "a prefix without files": (["--prefix", "x"], "say with --save"),
+    "no such pipeline": (["--pipeline", "Magic"], "choose one of"),
+    "no such file": (["--params", "/nowhere.json"], "cannot be read"),
+    "system and device": (["simulator"], "not both"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_exit_code_2(control: FakeControl, lima2: Lima2, case: str) -> None:
+    options, remedy = BAD[case]
+    result = lima2(*options)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert remedy in result.stderr
+    assert "Prepare" not in control.commands
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\xff",
+        b"[1",
+        b"[]",
+        b"3",
+        b"{}",
+        b"acq: {}",
+        b"{control: {}, extra: 1}",
+        b"{control: {}, receiver: {acq: {}}}",
+    ],
+    ids=str,
+)
+def test_a_file_that_is_no_file_of_parameters_is_refused(lima2: Lima2, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_bytes(content)
+    result = lima2("--params", str(file))
+    assert result.exit_code == 2
+    assert str(file) in result.stderr
+
+
+def test_a_refusal_with_json_is_json_too(lima2: Lima2) -> None:
+    result = lima2("--set", "acq.expo_time=0", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"].startswith("$.acq.expo_time = 0")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ([], "no system is up"),
+        (["simulator"], "the system simulator is not up"),
+        (["--tango-host", "localhost:1"], "--device"),
+        (["--device", "id00/limacontrol/simulator", "--tango-host", "localhost:1"], "no Tango database answers"),
+        (["--device", "simulator", "--tango-host", "nonsense"], "HOST:PORT"),
+    ],
+)
+def test_nobody_there_is_exit_code_2(
+    options: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIMA2_HOME", str(tmp_path))
+    result = CliRunner().invoke(app, ["run", *options])
+    assert result.exit_code == 2
+    assert why in result.stderr
+
+
+def test_help_has_an_example() -> None:
+    assert "Example: lima2 run" in CliRunner().invoke(app, ["run", "--help"]).output

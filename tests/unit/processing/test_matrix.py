@@ -1,0 +1,144 @@
+"""Integration matrices from files, and what is refused instead of giving wrong numbers."""
+
+import h5py
+import numpy as np
+import pytest
+from scipy import sparse
+
+from lima2_tango.core.errors import ParamError
+from lima2_tango.core.frame import FrameSpec
+from lima2_tango.processing.matrix import load_matrix
+from lima2_tango.testing.matrices import ring_matrix, write_matrix
+
+SHAPE = (40, 60)
+SPEC = FrameSpec(1, *SHAPE, np.dtype("u2"))
+MATRIX = ring_matrix(SHAPE, 12, split=True)
+PATH = "$.fai.csr_path"
+
+
+def load(path, spec=SPEC):
+    return load_matrix(str(path), PATH, spec)
+
+
+def write(path, **datasets):
+    with h5py.File(path, "w") as file:
+        for name, value in datasets.items():
+            file[name] = value
+    return path
+
+
+def parts(matrix=MATRIX):
+    return {"data": matrix.coefficients, "indices": matrix.pixels, "indptr": matrix.bounds}
+
+
+def as_scipy(matrix):
+    return sparse.csr_matrix(
+        (matrix.coefficients, matrix.pixels, matrix.bounds), shape=(matrix.nb_bins, matrix.nb_pixels)
+    )
+
+
+def same(found):
+    image = np.random.default_rng(0).random(MATRIX.nb_pixels)
+    return found.nb_bins == MATRIX.nb_bins and np.allclose(found.dot(image), MATRIX.dot(image))
+
+
+@pytest.mark.parametrize("group", ["/", "/entry/csr"])
+@pytest.mark.parametrize("image_shape", [True, False])
+def test_an_hdf5_file_is_read_wherever_its_matrix_is(tmp_path, group, image_shape):
+    assert same(load(write_matrix(tmp_path / "csr.h5", MATRIX, group, image_shape)))
+
+
+def test_the_group_of_the_path_is_taken(tmp_path):
+    write_matrix(tmp_path / "csr.h5", MATRIX, "/a")
+    write_matrix(tmp_path / "csr.h5", ring_matrix(SHAPE, 5), "/b")
+    assert load(f"{tmp_path}/csr.h5::/b").nb_bins == 5
+    with pytest.raises(ParamError, match="2 groups hold data, indices and indptr: /a, /b"):
+        load(tmp_path / "csr.h5")
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc"])
+def test_a_file_of_scipy_is_read(tmp_path, layout):
+    sparse.save_npz(tmp_path / "m.npz", as_scipy(MATRIX).asformat(layout))
+    assert same(load(tmp_path / "m.npz"))
+
+
+def test_a_csc_matrix_is_known_by_its_length(tmp_path):
+    csc = as_scipy(MATRIX).tocsc()
+    found = load(write(tmp_path / "csc.h5", data=csc.data, indices=csc.indices, indptr=csc.indptr))
+    assert same(found)
+    assert all((np.diff(found.pixels[a:b]) > 0).all() for a, b in zip(found.bounds, found.bounds[1:], strict=False))
+
+
+def test_a_shape_may_be_an_attribute(tmp_path):
+    path = write(tmp_path / "csr.h5", **parts())
+    with h5py.File(path, "a") as file:
+        file.attrs["shape"] = (12, 2401)
+    with pytest.raises(
+        ParamError, match=r"its shape is \(.*12.*2401.*\) \(bins, pixels\), and the frames have 40 x 60"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize("image_shape", [True, False])
+@pytest.mark.parametrize("shape", [(60, 40), (40, 67), (50, 60), (34, 55)], ids=str)
+def test_a_matrix_of_another_detector_is_refused(tmp_path, shape, image_shape):
+    path = write_matrix(tmp_path / "csr.h5", ring_matrix(shape, 30), image_shape=image_shape)
+    with pytest.raises(ParamError, match="the frames have 40 x 60 pixels") as caught:
+        load(path)
+    assert caught.value.path == PATH
+
+
+def test_a_matrix_whose_rings_are_no_rings_is_taken_where_it_says_its_shape(tmp_path):
+    pixels = np.random.default_rng(0).permutation(MATRIX.nb_pixels)
+    shuffled = {**parts(), "indices": pixels[MATRIX.pixels]}
+    with pytest.raises(ParamError, match="let the file say so in a dataset image_shape"):
+        load(write(tmp_path / "a.h5", **shuffled))
+    assert load(write(tmp_path / "b.h5", **shuffled, image_shape=SHAPE)).nb_bins == 12
+
+
+def test_frames_of_several_channels_are_refused(tmp_path):
+    with pytest.raises(ParamError, match="frames of 2 channels cannot be integrated"):
+        load(write_matrix(tmp_path / "csr.h5", MATRIX), FrameSpec(2, *SHAPE, np.dtype("u2")))
+
+
+REFUSED = {
+    "no data": ({"data": None}, "0 groups hold data, indices and indptr: it has indices, indptr"),
+    "lengths": ({"data": MATRIX.coefficients[1:]}, "indptr must rise"),
+    "falling": ({"indptr": MATRIX.bounds[::-1]}, "indptr must rise"),
+    "dimensions": ({"data": MATRIX.coefficients[np.newaxis]}, "must have one dimension"),
+    "text": ({"data": np.bytes_("abc")}, "must have one dimension"),
+    "real indices": ({"indices": MATRIX.pixels * 1.0}, "numbers are needed"),
+    "negative index": ({"indices": MATRIX.pixels - 1}, "an index is negative"),
+    "nan": ({"data": np.where(np.arange(len(MATRIX.coefficients)) == 7, np.nan, 1)}, "not finite"),
+    "negative": ({"data": -MATRIX.coefficients}, "a coefficient is negative"),
+    "format": ({"format": "coo"}, "its format is coo"),
+    "no bins": ({"data": [], "indices": np.empty(0, "i4"), "indptr": [0]}, "must have one dimension, and indptr two"),
+}
+
+
+@pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_matrix_is_refused_with_the_reason(tmp_path, changes, reason):
+    datasets = {name: value for name, value in (parts() | changes).items() if value is not None}
+    with pytest.raises(ParamError, match=reason) as caught:
+        load(write(tmp_path / "csr.h5", **datasets))
+    assert caught.value.path == PATH
+
+
+def test_more_bins_than_a_vector_can_have_are_refused(tmp_path):
+    bounds = np.append(MATRIX.bounds, np.full(70_000, MATRIX.bounds[-1]))
+    with pytest.raises(ParamError, match="70012 bins, 1 to 65535 are possible"):
+        load(write(tmp_path / "csr.h5", **{**parts(), "indptr": bounds}))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("", "a file with the integration matrix is needed"), ("none.h5", "no such")]
+)
+def test_a_file_that_is_not_there_is_refused(tmp_path, name, reason):
+    with pytest.raises(ParamError, match=reason):
+        load(tmp_path / name if name else "")
+
+
+def test_a_file_that_is_no_hdf5_is_refused(tmp_path):
+    (tmp_path / "csr.h5").write_text("no matrix")
+    with pytest.raises(ParamError, match="cannot be read as a matrix"):
+        load(tmp_path / "csr.h5")
