@@ -11,8 +11,9 @@ from lima2_tango.core.frame import FrameSpec
 
 from .images import load_image
 from .matrix import load_matrix
-from .nodes.integration import Dummy, ErrorModel, Integration, PixelTables
+from .nodes.integration import Dummy, ErrorModel, Integration
 from .pipelines.fai import IntegrationParams
+from .products import PixelTables
 
 NORMALISATIONS = ("flat_path", "solid_angle_path", "polarization_path", "absorption_path")
 Load = Callable[[str], NDArray[np.float64] | None]

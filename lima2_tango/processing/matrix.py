@@ -12,6 +12,7 @@ from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import FrameSpec
 
 from .images import UNREADABLE, existing_file
+from .kernels.integration import product
 
 BINS_MAX = 2**16 - 1
 """A vector that travels to the clients has no more values."""
@@ -54,8 +55,9 @@ class Matrix:
 
     def dot(self, image: NDArray[Any], power: int = 1) -> NDArray[np.float64]:
         """Sum of coefficient**power * pixel of each bin, of a flat image, in double precision."""
-        values = self.coefficients.astype(np.float64) ** power * image[self.pixels]
-        return np.bincount(self.bins, values, self.nb_bins).astype(np.float64)
+        sums = np.empty(self.nb_bins)
+        product((self.coefficients, self.pixels, self.bounds), image.astype(np.float64), power, sums)
+        return sums
 
 
 def load_matrix(path: str, json_path: str, spec: FrameSpec) -> Matrix:

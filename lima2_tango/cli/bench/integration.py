@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from lima2_tango.core.frame import Block, FrameSpec, Lease
 from lima2_tango.core.pool import Pool
 from lima2_tango.processing.matrix import Matrix
-from lima2_tango.processing.nodes.integration import AVERAGE, ERROR, ErrorModel, Integration, PixelTables
+from lima2_tango.processing.nodes.integration import ErrorModel, Integration
+from lima2_tango.processing.products import PixelTables
 
 from .rig import pinned
 from .row import Row, Tell
@@ -90,14 +91,11 @@ class _Setting:
     def ours(self, model: ErrorModel) -> Callable[[Image], Image]:
         """The node of the pipeline, with the matrix of the csr engine; gives [channel, bin]."""
         (engine,) = (each.engine for key, each in self.integrator.engines.items() if key.algo_lower == "csr")
-        matrix = Matrix(
-            np.array(engine.data),
-            np.array(engine.indices, np.int64),
-            np.array(engine.indptr, np.int64),
-            self.flat.shape,
-        )
+        data, indices, indptr = (np.array(part) for part in (engine.data, engine.indices, engine.indptr))
+        height, width = self.flat.shape
+        matrix = Matrix(data, indices.astype(np.int64), indptr.astype(np.int64), (height, width))
         weight = (self.flat.astype(np.float64) * self.solid_angle).reshape(-1)
-        spec = FrameSpec(1, *self.flat.shape, self.frames.dtype)
+        spec = FrameSpec(1, height, width, self.frames.dtype)
         node, pool = Integration(matrix, spec, PixelTables(weight), model), Pool(1 << 26)
 
         def integrate(frame: Image) -> Image:
@@ -129,7 +127,7 @@ def _measured(setting: _Setting, split: str, model: ErrorModel, runs: int) -> Ro
     mine, theirs = (statistics.median(times[side]) * 1e3 for side in ("ours", "theirs"))
     others = ", ".join(f"{name} {seconds * 1e3:.0f}" for name, seconds in once.items())
     detail = (
-        f"largest relative difference from csr {off.max():.1e}; pyFAI's engines, once [ms]: {others}; frames of "
+        f"largest relative difference from csr {off.max():.1e}; pyFAI's engines, once, in ms: {others}; frames of "
         f"{setting.frames[0].size / 1e6:.1f} Mpixel, mask, flat field and solid angle"
     )
     what = f"integration, splitting {split}, {model}, 1 thread; reference: pyFAI's {fastest}"
@@ -139,8 +137,9 @@ def _measured(setting: _Setting, split: str, model: ErrorModel, runs: int) -> Ro
 def _difference(ours: Image, theirs: Any) -> NDArray[np.float64]:
     """Of each bin with a pixel, the largest of average and error, relative."""
     filled = np.asarray(theirs.normalization) > 0
-    pairs = [(ours[AVERAGE], theirs.intensity)] + ([(ours[ERROR], theirs.sem)] if len(ours) > ERROR else [])
-    return np.max([np.abs(mine[filled] / np.asarray(other)[filled] - 1.0) for mine, other in pairs], axis=0)
+    pairs = list(zip(ours, (theirs.intensity, theirs.sem), strict=False))
+    off: NDArray[np.float64] = np.max([np.abs(mine[filled] / other[filled] - 1.0) for mine, other in pairs], axis=0)
+    return off
 
 
 def _interleaved(sides: Mapping[str, Callable[[Image], Any]], frames: Image, runs: int) -> Mapping[str, list[float]]:

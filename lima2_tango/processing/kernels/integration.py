@@ -1,8 +1,8 @@
 """Azimuthal integration: products of a sparse matrix with frames that keep their pixel type.
 
-Two ways. Where the weights of a bin are the same for every frame, pixels are walked as they lie in memory and added to
-the bins they belong to; that reads each byte once. Where they are not (pixels with a dummy value, floats that may be
-NaN) or where the order of the pixels of a bin matters, each bin collects its pixels.
+Pixels are walked as they lie in memory and added to the bins they belong to, which reads each byte once. Where the
+weights of a bin are the same for every frame they are left to the caller; where pixels may carry no value (dummies,
+NaN) they are added up, too. Only where the order of the pixels of a bin matters, each bin collects its own.
 
 `bins` has the bin of each pixel, for a pixel that belongs to none the number of bins: results have a place more for
 these, which is not read. A frame is walked at four places at once: neighbours mostly belong to the same bin, and a sum
@@ -18,7 +18,44 @@ from .jit import kernel, part
 
 LANES = 4
 SIGNAL, VARIANCE, WEIGHT = 0, 1, 2
-"""Columns of what the kernels that collect give."""
+"""Columns of sums that have all three."""
+
+
+@kernel()
+def product(matrix: Any, image: NDArray[Any], power: int, sums: NDArray[Any]) -> None:
+    """Sum of coefficient**power * pixel of each bin; `matrix` is (coefficients, pixels, bounds)."""
+    coefficients, pixels, bounds = matrix
+    for b in range(sums.size):
+        total = 0.0
+        for j in range(bounds[b], bounds[b + 1]):
+            total += np.float64(coefficients[j]) ** power * image[pixels[j]]
+        sums[b] = total
+
+
+@kernel()
+def place(matrix: Any, used: NDArray[Any], own: NDArray[Any], shares: NDArray[Any], elsewhere: NDArray[Any]) -> bool:
+    """Find for each pixel its first bin and what it gives to that and to the next one, of the used coefficients.
+
+    `own` and `shares` are as `bins` and `shares` of `add_shared`, and come as those of pixels that belong to no bin.
+    `elsewhere` marks the coefficients that find no place there. Returns True where each pixel goes whole to one bin.
+    """
+    coefficients, pixels, bounds = matrix
+    nb_bins = bounds.size - 1
+    whole = True
+    for b in range(nb_bins):
+        for j in range(bounds[b], bounds[b + 1]):
+            if used[j]:
+                i = pixels[j]
+                if own[i] == nb_bins:
+                    own[i], shares[i, 0] = b, coefficients[j]
+                    whole &= coefficients[j] == 1.0
+                else:
+                    whole = False
+                    if b == own[i] + 1 and shares[i, 1] == 0.0:
+                        shares[i, 1] = coefficients[j]
+                    else:
+                        elsewhere[j] = True
+    return whole
 
 
 @part()
@@ -167,46 +204,77 @@ def _real(value: float, dummy: tuple[bool, float, float]) -> bool:
     return not checked or (value != sought if delta == 0.0 else abs(value - sought) > delta)
 
 
+@part()
+def _weigh(sums: NDArray[Any], b: Any, share: float, signal: float, variance: float, weight: float) -> None:
+    sums[b, SIGNAL] += share * signal
+    sums[b, VARIANCE] += share * share * variance
+    sums[b, WEIGHT] += share * weight
+
+
+@part()
+def _variance(value: float, known: float, poisson: bool) -> float:
+    return known + max(value, 1.0) if poisson else known
+
+
+@part()
+def _add_rest(
+    frame: NDArray[Any], rest: Any, tables: Any, poisson: bool, dummy: tuple[bool, float, float], sums: NDArray[Any]
+) -> None:
+    (pixels, bins, coefficients), (dark, weight, variance) = rest, tables
+    for i in range(pixels.size):
+        j = pixels[i]
+        value = np.float64(frame[j])
+        if _real(value, dummy):
+            signal = value - (dark[j] if dark.size else 0.0)
+            spread = _variance(value, variance[j] if variance.size else 0.0, poisson)
+            _weigh(sums, bins[i], np.float64(coefficients[i]), signal, spread, weight[j])
+
+
 @kernel()
-def collect(
+def add_valid(
     frames: NDArray[Any],
-    matrix: Any,
+    places: Any,
     tables: Any,
     poisson: bool,
     dummy: tuple[bool, float, float],
     sums: NDArray[Any],
 ) -> None:
-    """Signal, variance and weight of each bin, over its pixels that carry a value, into `sums` [frame, bin, 3].
+    """Signal, variance and weight of each bin, over its pixels that carry a value, into `sums` [frame, bin + 2, 3].
 
-    `matrix` is (coefficients, pixels, bounds), `tables` are (dark, weight, variance) of each pixel, empty for none but
-    the weight.
+    `places` are (bins, shares, rest) as of `add_shared`, `tables` are (dark, weight, variance) of each pixel, empty for
+    none but the weight.
     """
-    (coefficients, pixels, bounds), (dark, weight, variance) = matrix, tables
+    bins, shares, rest = places  # an array that is taken out of a tuple inside the loop costs a reference count
+    dark, weight, variance = tables
+    size, quarter = bins.size, bins.size // LANES
+    lanes = np.empty((LANES, sums.shape[1], 3))
     for k in range(len(frames)):
-        for b in range(bounds.size - 1):
-            signal = spread = total = 0.0
-            for j in range(bounds[b], bounds[b + 1]):
-                i = pixels[j]
-                value = np.float64(frames[k, i])
-                if _real(value, dummy):
-                    share = np.float64(coefficients[j])
-                    own = max(value, 1.0) if poisson else 0.0
-                    if variance.size:
-                        own += variance[i]
-                    signal += share * (value - dark[i] if dark.size else value)
-                    spread += share * share * own
-                    total += share * weight[i]
-            sums[k, b, SIGNAL], sums[k, b, VARIANCE], sums[k, b, WEIGHT] = signal, spread, total
+        frame = frames[k]
+        lanes[:] = 0
+        for i in range(quarter + size % LANES):
+            for lane in range(LANES):
+                j = lane * quarter + i
+                if i < quarter or lane == LANES - 1:  # what is left over follows the last quarter
+                    value = np.float64(frame[j])
+                    if _real(value, dummy):
+                        b, own = bins[j], lanes[lane]
+                        signal = value - (dark[j] if dark.size else 0.0)
+                        spread = _variance(value, variance[j] if variance.size else 0.0, poisson)
+                        _weigh(own, b, np.float64(shares[j, 0]), signal, spread, weight[j])
+                        _weigh(own, b + 1, np.float64(shares[j, 1]), signal, spread, weight[j])
+        _add_rest(frame, rest, tables, poisson, dummy, lanes[0])
+        sums[k] = lanes[0] + lanes[1] + lanes[2] + lanes[3]
 
 
 @kernel()
 def collect_azimuthal(
     frames: NDArray[Any], matrix: Any, tables: Any, dummy: tuple[bool, float, float], sums: NDArray[Any]
 ) -> None:
-    """As `collect`, with the variance of the pixels of a bin about their mean.
+    """As `add_valid`, with the variance of the pixels of a bin about their mean; `sums` is [frame, bin, 3].
 
-    It is updated pixel by pixel as pyFAI's csr engine does (CSR_common.pxi; after Schubert and Gertz, SSDBM 2018): with
-    unequal weights that depends on the order of a bin's pixels, which is the matrix'.
+    `matrix` is (coefficients, pixels, bounds). The variance is updated pixel by pixel as pyFAI's csr engine does
+    (CSR_common.pxi; after Schubert and Gertz, SSDBM 2018): with unequal weights that depends on the order of a bin's
+    pixels, which is the matrix'.
     """
     (coefficients, pixels, bounds), (dark, weight, _) = matrix, tables
     for k in range(len(frames)):

@@ -16,7 +16,8 @@ from lima2_tango.core.errors import GraphError
 from lima2_tango.core.frame import FrameSpec
 from lima2_tango.core.pool import Pool
 from lima2_tango.processing.matrix import Matrix
-from lima2_tango.processing.nodes.integration import Dummy, ErrorModel, Integration, PixelTables
+from lima2_tango.processing.nodes.integration import Dummy, ErrorModel, Integration
+from lima2_tango.processing.products import PixelTables
 from lima2_tango.testing.matrices import matrix_of, ring_matrix
 from lima2_tango.testing.nodes import make_block
 
