@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -40,8 +41,22 @@ DETACH_TIMEOUT = 90.0
 DOWN_TIMEOUT = 20.0
 """A system that is told to end has ended within [s]."""
 
+
+class LogLevel(StrEnum):
+    """Those of the device server."""
+
+    TRACE = "trace"
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    FATAL = "fatal"
+
+
 Name = Annotated[str | None, typer.Argument(help="Name or CONFIG of a system; the one that runs where none is given.")]
-Folder = Annotated[Path | None, typer.Option("--dir", help="Folder of its state and logs [default: ~/.lima2/NAME].")]
+Folder = Annotated[
+    Path | None, typer.Option("--dir", help="Folder of its state and logs, for ~/.lima2/NAME.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -56,7 +71,7 @@ def up(
     config: Annotated[Path, typer.Argument(help="YAML file that describes the system.")],
     folder: Folder = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once it is up, and leave it running.")] = False,
-    log_level: Annotated[str, typer.Option(help="Least severe message that the servers log.")] = "info",
+    log_level: Annotated[LogLevel, typer.Option(help="Least severe message that the servers log.")] = LogLevel.INFO,
 ) -> None:
     """Start a whole system and keep it up, until Ctrl-C or `lima2 down`.
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from lima2_tango.core.errors import ParamError
 
+NOT_OPENED = {"dataset_path", "cl_source_path"}
+"""Parameters that end like those of a file and name none that we open."""
 BUDGET_SHARE = 0.5
 """Part of the free memory that the receivers of a host use for frames, where no budget is given."""
 
@@ -42,15 +44,16 @@ class Settings:
         for address, text in _paths(params, root):
             if "\0" in text:
                 raise ParamError(address, text, "a path cannot hold a NUL character")
-            if roots and text and not any(Path(text).resolve().is_relative_to(folder) for folder in roots):
+            file = Path(text.partition("::")[0]).resolve()  # what follows lies inside the file
+            if roots and text and not any(file.is_relative_to(folder) for folder in roots):
                 raise ParamError(address, text, f"choose a path below {' or '.join(self.data_roots)} (data_roots)")
 
 
 def _paths(params: BaseModel, address: str) -> Iterator[tuple[str, str]]:
-    """Address and text of every file path in a parameter set (`dataset_path` lies inside a file)."""
+    """Address and text of every file path in a parameter set."""
     for name in type(params).model_fields:
         value, here = getattr(params, name), f"{address}.{name}"
         if isinstance(value, BaseModel):
             yield from _paths(value, here)
-        elif isinstance(value, str) and (name == "path" or name.endswith("_path")) and name != "dataset_path":
+        elif isinstance(value, str) and (name == "path" or name.endswith("_path")) and name not in NOT_OPENED:
             yield here, value

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import DOCS, ROOT, blocks, shell
+from pages import DOCS, ROOT, blocks, follow, shell
 
 from lima2_tango import cameras
 from lima2_tango.cli.process import free_port
 from lima2_tango.core.plugins import available
+from lima2_tango.processing.pipelines.fai import FaiParams
 from lima2_tango.testing.camera_rig import Rig, make_rig
 from lima2_tango.testing.cameras import CameraContract
 
@@ -54,3 +55,12 @@ def test_the_options_of_the_page_are_those_of_the_server(tmp_path: Path) -> None
         assert option in shown
         assert f"`{option}" in page
     assert os.linesep.join(["| Option | What |", "|---|---|"]) in page
+
+
+def test_integration_works_as_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = DOCS / "how-to/integrate.md"
+    assert follow(page, tmp_path, {}) == 2
+    (shown,) = [block.body for block in blocks(page) if block.kind == "json"]
+    params = FaiParams.parse(shown)
+    assert params.fai.csr_path == "/data/calibration/csr.h5"

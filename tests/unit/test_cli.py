@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from lima2_tango.cli.main import app
 from lima2_tango.core.plugins import available, load
 
-COMMANDS = ["demo", "cameras", "pipelines", "params", "schema"]
+COMMANDS = ["up", "down", "status", "demo", "cameras", "pipelines", "params", "schema"]
 
 
 @pytest.fixture

@@ -39,6 +39,16 @@ def test_any_shape_and_number_comes_back(frame: np.ndarray, index: int) -> None:
     assert np.array_equal(decoded.data, frame)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u2"])
+def test_a_vector_comes_back_bit_for_bit(dtype: str) -> None:
+    values = np.arange(1000).astype(dtype)[::-1]
+    decoded = data_array.decode(encoded.vector(values, 2**40))
+    assert isinstance(decoded, data_array.Vector)
+    assert decoded.idx == 2**40
+    assert decoded.data.dtype == values.dtype
+    assert np.array_equal(decoded.data, values)
+
+
 VIEWS = {
     "rows upside down": lambda image: image[:, ::-1],
     "columns mirrored": lambda image: image[:, :, ::-1],

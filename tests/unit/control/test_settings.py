@@ -63,6 +63,12 @@ def test_what_is_no_file_path_is_left_alone(roots):
     settings(roots, "data").confine(Tree(dataset_path="/entry_0000/measurement/data"))
 
 
+def test_only_the_file_counts_where_a_path_goes_on_inside_it(roots):
+    settings(roots, "data").confine(Tree(base_path=f"{roots}/data/csr.h5::/entry/csr"))
+    with pytest.raises(ParamError):
+        settings(roots, "data").confine(Tree(base_path=f"{roots}/secret/csr.h5::/../../data/csr"))
+
+
 def test_an_unused_path_is_left_alone(roots):
     settings(roots, "data").confine(Tree(base_path=""))
 
