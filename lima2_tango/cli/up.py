@@ -54,9 +54,7 @@ class LogLevel(StrEnum):
 
 
 Name = Annotated[str | None, typer.Argument(help="Name or CONFIG of a system; the one that runs where none is given.")]
-Folder = Annotated[
-    Path | None, typer.Option("--dir", help="Folder of its state and logs, for ~/.lima2/NAME.")
-]
+Folder = Annotated[Path | None, typer.Option("--dir", help="Folder of its state and logs, if not ~/.lima2/NAME.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
