@@ -18,6 +18,8 @@ BINS_MAX = 2**16 - 1
 """A vector that travels to the clients has no more values."""
 MOST_TURNS = 2.1
 """Steps along a line of pixels add up to this many times the number of bins at most; 2, with some distortion."""
+ROUNDING = 1e-6
+"""Coefficients of pixels that are split come out as small as -1e-9: down to this below 0 they count as 0."""
 PARTS = ("data", "indices", "indptr")
 SAID = ("format", "shape", "image_shape")
 _FORMATS = (
@@ -120,7 +122,7 @@ def _check_parts(data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any]
     bounds = indptr.astype(np.int64)
     if bounds[0] != 0 or (np.diff(bounds) < 0).any() or not bounds[-1] == len(data) == len(indices):
         raise ValueError(f"indptr must rise from 0 to {len(data)}, the number of data, and indices be as many")
-    if not np.isfinite(data).all() or (data < 0).any():
+    if not np.isfinite(data).all() or (data < -ROUNDING).any():
         raise ValueError("a coefficient is negative or not finite")
     if len(indices) and int(indices.min()) < 0:
         raise ValueError("an index is negative")
@@ -138,7 +140,7 @@ def _as_csr(parts: list[NDArray[Any]], said: dict[str, Any], nb_pixels: int) -> 
         order = np.argsort(indices, kind="stable")
         data, indices, bins = data[order], pixels[order], indices[order]
         bounds = np.searchsorted(bins, np.arange(nb_bins + 1)).astype(np.int64)
-    return np.ascontiguousarray(data, np.float32), indices.astype(np.int64), bounds
+    return np.maximum(data, 0).astype(np.float32), indices.astype(np.int64), bounds
 
 
 def _text(value: Any) -> str:

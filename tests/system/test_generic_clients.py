@@ -276,7 +276,7 @@ def test_itango_reads_and_writes(control: tango.DeviceProxy, system: System) -> 
 
 def test_a_taurus_form_shows_and_writes(control: tango.DeviceProxy, system: System) -> None:
     shown = json.loads(ask(sys.executable, str(FORM), f"tango://{system.tango_host}/{system.control}", system=system))
-    assert shown["expo_time"] == ["Expo time", "0.1 second"]
+    assert shown["expo_time"] == ["Expo time", "0.1 s"]
     assert shown["trigger_mode"] == ["Trigger mode", "internal"]
     assert shown[PIPELINE] == ["Pipeline", LEGACY]
     assert shown["saving_directory"] == ["Saving directory", "/tmp"]

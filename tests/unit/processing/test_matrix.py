@@ -69,6 +69,14 @@ def test_a_csc_matrix_is_known_by_its_length(tmp_path):
     assert all((np.diff(found.pixels[a:b]) > 0).all() for a, b in zip(found.bounds, found.bounds[1:], strict=False))
 
 
+def test_coefficients_that_rounding_made_negative_count_as_none(tmp_path):
+    data = MATRIX.coefficients.copy()
+    data[::50] = -1e-9
+    found = load(write(tmp_path / "csr.h5", **{**parts(), "data": data}))
+    assert found.coefficients.min() == 0
+    assert np.count_nonzero(found.coefficients) == np.count_nonzero(data > 0)
+
+
 def test_a_shape_may_be_an_attribute(tmp_path):
     path = write(tmp_path / "csr.h5", **parts())
     with h5py.File(path, "a") as file:
