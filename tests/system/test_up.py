@@ -107,16 +107,20 @@ def test_an_instance_that_runs_elsewhere_is_not_started_twice(kept: Supervised, 
 
 
 def test_the_control_has_the_parameters_of_the_configuration_after_each_start(kept: Supervised) -> None:
-    for restarts in (0, 1):
-        kept.wait_up(restarts)
-        control = rig_of(kept).control
-        assert '"nb_frames": 7' in control.read_attribute("acq_params").value
-        assert '"filename_prefix": "begin"' in control.read_attribute("proc_params").value
-        if restarts == 0:
-            kept.kill("simulator_rcv1")
+    check_parameters(kept)
+    restarts = kept.state.restarts
+    kept.kill("simulator_rcv1")
+    kept.wait_up(restarts + 1)
+    check_parameters(kept)
     assert "died" in kept.wait_event("simulator_rcv1 (process")
     kept.wait_event("simulator_ctl, simulator_rcv2 ended by themselves")
     assert "Killed" in kept.wait_event("simulator_rcv1 was ended by the signal")
+
+
+def check_parameters(kept: Supervised) -> None:
+    control = rig_of(kept).control
+    assert '"nb_frames": 7' in control.read_attribute("acq_params").value
+    assert '"filename_prefix": "begin"' in control.read_attribute("proc_params").value
 
 
 def test_what_a_dead_job_mapped_is_cleared(kept: Supervised) -> None:
