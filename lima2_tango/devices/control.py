@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
-from tango.server import attribute, command, device_property
+from tango.server import attribute, device_property
 
 from lima2_tango.cameras.base import ControlHalf
 from lima2_tango.control.controller import Controller
 from lima2_tango.control.drive import Drive
 from lima2_tango.core.state import StateMachine
 
+from .commands import command, released
 from .driven import DrivingDevice
 from .errors import as_dev_failed
 
@@ -28,6 +29,10 @@ class ControlDevice(DrivingDevice):
         self._controller: Controller = self.process.controller(self)
         self._drive: Drive = self.process.drive(self)
         self.push_events(self._controller.machine)
+        self._reset()
+
+    @released
+    def _reset(self) -> None:
         with as_dev_failed("Init"):
             self._drive.reset()
 
@@ -72,6 +77,7 @@ class ControlDevice(DrivingDevice):
         """Frames acquired in the current or last run, by all receivers."""
         return self._controller.nb_frames_acquired
 
+    @released
     def is_Prepare_allowed(self) -> bool:
         # What can fail fails here: an error raised by the command itself loses its text (contract R15).
         with as_dev_failed("Prepare"):
@@ -92,6 +98,7 @@ class ControlDevice(DrivingDevice):
             else:
                 self._drive.prepare()
 
+    @released
     def is_Acquire_allowed(self) -> bool:
         with as_dev_failed("Acquire"):
             self._drive.build()
@@ -106,52 +113,55 @@ class ControlDevice(DrivingDevice):
         with as_dev_failed("Acquire"):
             return self._drive.acquire()
 
+    @released
     def is_Start_allowed(self) -> bool:
         with as_dev_failed("Start"):
             self._drive.check_start()
         return True
 
-    @command
+    @command()
     def Start(self) -> None:
         """Begin the run on all receivers that were prepared for it; PREPARED -> RUNNING."""
         with as_dev_failed("Start"):
             self._drive.start()
 
+    @released
     def is_Trigger_allowed(self) -> bool:
         with as_dev_failed("Trigger"):
             self._controller.check_trigger()
         return True
 
-    @command
+    @command()
     def Trigger(self) -> None:
         """Software trigger: expose acq.nb_frames_per_trigger frames."""
         with as_dev_failed("Trigger"):
             self._controller.trigger()
 
-    @command
+    @command()
     def Stop(self) -> None:
         """End the run at a frame that all receivers agree on; without effect when there is none."""
         with as_dev_failed("Stop"):
             self._drive.stop()
 
-    @command
+    @command()
     def Abort(self) -> None:
         """Stop, then Reset when the run is over: any state -> IDLE, within 10 s."""
         with as_dev_failed("Abort"):
             self._drive.abort()
 
+    @released
     def is_Close_allowed(self) -> bool:
         with as_dev_failed("Close"):
             self._controller.check_close()
         return True
 
-    @command
+    @command()
     def Close(self) -> None:
         """The run is over and its data complete; -> IDLE."""
         with as_dev_failed("Close"):
             self._drive.close()
 
-    @command
+    @command()
     def Reset(self) -> None:
         """Any state -> IDLE, on the receivers of a run that the control drives too; a run that is on is stopped."""
         with as_dev_failed("Reset"):

@@ -5,7 +5,7 @@ from contextlib import suppress
 from threading import Lock
 
 import tango
-from tango.server import attribute, command
+from tango.server import attribute
 
 from lima2_tango.control import serve
 from lima2_tango.control.drive import Drive
@@ -13,6 +13,7 @@ from lima2_tango.core import encoded
 from lima2_tango.core.state import TANGO_STATE, State, StateMachine
 
 from .base import AcquisitionDevice
+from .commands import command
 from .errors import as_dev_failed, as_tango_text
 
 NO_ERROR = "No error"

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from tango.server import command
-
 from lima2_tango.cameras.base import ExtraCommand, Plugin
 from lima2_tango.control.parameters import pipelines
 from lima2_tango.core.errors import ParamError
@@ -11,6 +9,7 @@ from lima2_tango.core.plugins import available, load
 from lima2_tango.processing.plugin import PipelinePlugin
 
 from .base import AcquisitionDevice
+from .commands import command
 from .control import ControlDevice
 from .errors import as_dev_failed
 from .processing import ProcessingDevice, frame_command, info_attribute, row_command, vector_command
@@ -96,4 +95,4 @@ def _extra_command(name: str, spec: ExtraCommand) -> Any:
 
     body: Any = without if spec.argument is None else with_argument
     body.__name__, body.__doc__ = name, spec.doc
-    return command(dtype_in=spec.argument)(body) if spec.argument else command(body)
+    return command(dtype_in=spec.argument)(body) if spec.argument else command()(body)

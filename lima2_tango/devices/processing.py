@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 import tango
-from tango.server import Device, attribute, command
+from tango.server import Device, attribute
 
 from lima2_tango.control.run import Run
 from lima2_tango.core import encoded
@@ -14,6 +14,7 @@ from lima2_tango.core.errors import NotAvailableError
 from lima2_tango.processing.pipeline import Pressure
 from lima2_tango.processing.plugin import PipelinePlugin
 
+from .commands import command
 from .errors import as_dev_failed, as_tango_text, text_of
 
 EVENTS = ("is_finished", "last_error")

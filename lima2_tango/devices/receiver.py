@@ -1,11 +1,12 @@
 """Tango skin of a receiver."""
 
-from tango.server import attribute, command, device_property
+from tango.server import attribute, device_property
 
 from lima2_tango.control.receiver import Receiver
 from lima2_tango.core.state import StateMachine
 
 from .base import AcquisitionDevice
+from .commands import command, released
 from .errors import as_dev_failed, text_of
 
 
@@ -19,6 +20,10 @@ class ReceiverDevice(AcquisitionDevice):
     def init_device(self) -> None:
         super().init_device()
         self._receiver: Receiver = self.process.receiver(self)
+        self._reset()
+
+    @released
+    def _reset(self) -> None:
         with as_dev_failed("Init"):
             self._receiver.reset()
 
@@ -51,6 +56,7 @@ class ReceiverDevice(AcquisitionDevice):
         """What went wrong in the current or last acquisition: No error, or JSON with what and errinfo."""
         return text_of(self._receiver.error)
 
+    @released
     def is_Prepare_allowed(self) -> bool:
         # What can fail fails here: an error raised by the command itself loses its text (contract R15).
         with as_dev_failed("Prepare"):
@@ -70,24 +76,25 @@ class ReceiverDevice(AcquisitionDevice):
                 self.process.close_processing(uuid)
                 raise
 
+    @released
     def is_Start_allowed(self) -> bool:
         with as_dev_failed("Start"):
             self._receiver.check_start()
         return True
 
-    @command
+    @command()
     def Start(self) -> None:
         """Begin to receive frames; PREPARED -> RUNNING."""
         with as_dev_failed("Start"):
             self._receiver.start()
 
-    @command
+    @command()
     def Stop(self) -> None:
         """End the run at a frame that all receivers agree on; without effect when there is none."""
         with as_dev_failed("Stop"):
             self._receiver.stop()
 
-    @command
+    @command()
     def Reset(self) -> None:
         """Any state -> IDLE; last_error is cleared, a run that is on is stopped."""
         with as_dev_failed("Reset"):

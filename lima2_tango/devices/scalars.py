@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tango import AttrQuality, DispLevel
-from tango.server import attribute, command
+from tango.server import attribute
 
 from lima2_tango.cameras.base import Plugin
 from lima2_tango.control import regions
@@ -14,6 +14,7 @@ from lima2_tango.control.scalars import Scalar, Value, scalars
 from lima2_tango.core.plugins import available, load
 from lima2_tango.processing.plugin import PipelinePlugin
 
+from .commands import command
 from .control import ControlDevice
 from .errors import as_dev_failed, as_tango_text, as_utf8
 

@@ -76,8 +76,7 @@ def _serve(instance: str, tango_options: list[str]) -> int:
     AcquisitionDevice.process = ProcessingDevice.process = process
     argv = [registry.SERVER, instance, *tango_options]
     util = tango.Util(argv)
-    # Reads of acq_state must answer while a Prepare is busy (contract R2): our own locks order the commands.
-    util.set_serial_model(tango.SerialModel.NO_SYNC)
+    util.set_serial_model(tango.SerialModel.BY_DEVICE)  # and commands leave that lock to readers: see commands.py
     process.channel.open()
     threading.excepthook = _end_process_whose_channel_died
     tango.server.run(

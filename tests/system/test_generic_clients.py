@@ -24,6 +24,16 @@ from lima2_tango.devices.scalars import PIPELINE, scalar_attributes
 SCALARS = sorted(scalar_attributes(load("cameras", "simulator")))
 FORM = Path(__file__).with_name("taurus_form.py")
 ITANGO_SHOWS = "print('it is', d.expo_time)\n"
+TEXTS = """
+import sys, tango
+device, letter = tango.DeviceProxy(sys.argv[1]), sys.argv[2]
+for number in range(4000):
+    if letter:
+        device.write_attribute("saving_directory", "/" + letter * (number * 7919 % 4000 + 1))
+    elif len(set(device.read_attribute("saving_directory").value)) > 2:
+        sys.exit("read what nobody wrote")
+"""
+"""A client that sends texts of many lengths, or reads them."""
 PREPARED_S = 20.0
 """The first Prepare waits for kernels [s]."""
 
@@ -190,6 +200,15 @@ def test_clients_that_write_different_scalars_at_once_lose_nothing(rig: Rig, con
 
     at_once([partial(write, name) for name in names])
     assert [value(control, name) for name in names] == [100] * len(names)
+
+
+def test_clients_that_write_and_read_the_same_text_at_once_are_all_answered(tmp_path: Path) -> None:
+    """Tango keeps one value for each attribute; a server without its locks dies of this within seconds."""
+    with launched(tmp_path, "single") as system:
+        name = f"tango://{system.tango_host}/{system.control}"
+        clients = [subprocess.Popen([sys.executable, "-c", TEXTS, name, letter]) for letter in ("x", "y", "z", "", "")]
+        assert [client.wait(60) for client in clients] == [0] * len(clients)
+        assert tango.DeviceProxy(name).ping() > 0
 
 
 def test_regions_are_set_and_cleared_without_a_word_of_our_json(control: tango.DeviceProxy) -> None:
