@@ -28,6 +28,7 @@ class Commands(TyperGroup):
     """Commands whose expected failures are one sentence on stderr and exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
+        _hand_down_no_ignored_interrupt()
         try:
             return super().invoke(ctx)
         except Lima2Error as error:
@@ -182,6 +183,12 @@ def _print_rows(rows: list[dict[str, str]], as_json: bool) -> None:
     for row in rows:
         table.add_row(*row.values())
     Console().print(table)
+
+
+def _hand_down_no_ignored_interrupt() -> None:
+    """A shell's background job ignores SIGINT, and so would all that it starts: MPICH ends the ranks by it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,8 @@
 """What people type."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -78,3 +80,18 @@ def test_a_wrong_name_is_one_sentence_and_exit_code_1(lima2, arguments):
 @pytest.mark.parametrize("arguments", [("nonsense",), ("params",), ("demo", "--frames", "1")], ids=" ".join)
 def test_wrong_usage_is_exit_code_2(lima2, arguments):
     assert lima2(*arguments).exit_code == 2
+
+
+BACKGROUND_JOB = """
+import signal, subprocess
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from lima2_tango.cli.main import app
+app(["cameras"], standalone_mode=False)
+ignored = subprocess.check_output(["grep", "SigIgn", "/proc/self/status"], text=True).split()[1]
+print("ignored by a child:", bool(int(ignored, 16) & 1 << signal.SIGINT - 1))
+"""
+
+
+def test_what_a_background_job_starts_can_be_interrupted() -> None:
+    done = subprocess.run([sys.executable, "-c", BACKGROUND_JOB], capture_output=True, text=True, timeout=30)
+    assert done.stdout.endswith("ignored by a child: False\n"), done.stdout + done.stderr

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from lima2_tango.core.errors import ParamError
+from lima2_tango.processing.kernels.warm import warm
 
 from . import integration, live, responsiveness, small, storage, throughput
 from .row import Row, Tell
@@ -37,6 +38,8 @@ def measure(
     for name in names:
         if name not in ROWS:
             raise ParamError("ROW", name, f"there is no such row; have: {', '.join(ROWS)}")
+    tell("kernels, compiled once for this machine")
+    warm()
     rows: list[Row] = []
     for name in names or ROWS:
         rows += _once_or_twice(ROWS[name], short, tell, least)

@@ -127,6 +127,7 @@ def _repeat(
 
 
 def _reference(frames: Frames) -> str:
+    bitshuffle.ready()
     own = _cores() / compression_time(frames, bitshuffle.compress)
     return (
         f"reference: bitshuffle-LZ4 of these frames alone by hdf5plugin's library, 1 thread, times {_cores()} cores; "
