@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from resource import RLIMIT_NOFILE, getrlimit
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ from .link import Frame
 from .records import RunRecord
 
 MASTER = "_master.h5"
+SPARE_FILES = 64
+"""What else a process has open, of the files that it may open."""
 
 
 class _Source:
@@ -187,12 +190,19 @@ def saved_run(record: RunRecord) -> SavedRun:
 
 
 def _check_sources(images: h5py.Dataset, path: Path) -> None:
-    """HDF5 shows zeros in the place of files that are gone."""
+    """HDF5 shows zeros in the place of files that are gone, and of those that it may not open any more."""
     if not images.is_virtual:
         return
-    names = {source.file_name for source in images.virtual_sources()} - {"."}
+    # A percent sign is doubled in there: HDF5 takes one for the beginning of a format.
+    names = {source.file_name.replace("%%", "%") for source in images.virtual_sources()} - {"."}
     if gone := sorted(name for name in names if not (path.parent / name).exists()):
         raise DataLossError(
             f"{path} shows frames of {len(names)} files, of which {len(gone)} are gone, {gone[0]} first: put them back "
             "beside it"
+        )
+    limit = getrlimit(RLIMIT_NOFILE)[0]
+    if len(names) > limit - SPARE_FILES:
+        raise DataLossError(
+            f"{path} shows frames of {len(names)} files, and this process may open {limit}: raise that limit "
+            "(ulimit -n), or read the data files one by one"
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lima2_tango.client import Frame
-from lima2_tango.client.files import SavedRun, open_run, saved_run
+from lima2_tango.client.files import SPARE_FILES, SavedRun, open_run, saved_run
 from lima2_tango.client.records import RunRecord
 from lima2_tango.core.errors import DataLossError, Lima2Error, NotAvailableError, ParamError
 from lima2_tango.core.frame import FrameSpec
@@ -125,6 +125,20 @@ def test_frames_of_a_run_without_an_end_are_those_that_are_there(save: Save) -> 
 def test_a_master_whose_files_are_gone_shows_no_zeros(save: Save, tmp_path: Path) -> None:
     save(23, master=True)[0].unlink()
     with pytest.raises(DataLossError, match=r"1 are gone, .*lima2_0_00000\.h5 first"):
+        open_run(tmp_path / "lima2_master.h5")
+
+
+def test_a_master_is_read_whatever_signs_the_names_of_its_files_have(save: Save, tmp_path: Path) -> None:
+    save(7, master=True, filename_prefix="100% of 5%d")
+    check(open_run(tmp_path / "lima2_master.h5"), 7)
+
+
+def test_a_master_of_more_files_than_a_process_may_open_shows_no_zeros(
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(23, master=True)
+    monkeypatch.setattr("lima2_tango.client.files.getrlimit", lambda _: (SPARE_FILES + 5, 0))
+    with pytest.raises(DataLossError, match=r"6 files, and this process may open 69: raise that limit"):
         open_run(tmp_path / "lima2_master.h5")
 
 
