@@ -10,6 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support import LEGACY, launched
+
+from lima2_tango.cli.system import System
+from lima2_tango.client import RunState, connect
 
 RELEASE = "4.3.2"
 NB_TESTS = 10
@@ -41,16 +45,23 @@ def unpacked(archive: Path, folder: Path) -> Path:
     return root
 
 
-def outcome_of_suite(root: Path) -> tuple[dict[str, int], str]:
-    """Run `tests/integration`; returns pytest's counts by outcome, and what people read of its output."""
+def outcome_of_suite(root: Path, running: System | None = None) -> tuple[dict[str, int], str]:
+    """Run `tests/integration`; returns pytest's counts by outcome, and what people read of its output.
+
+    It starts a system of its own, as it was written to, unless there is one that runs.
+    """
     binaries = Path(sys.executable).parent
     environment = dict(os.environ, PATH=f"{binaries}:{os.environ['PATH']}", OMPI_ALLOW_RUN_AS_ROOT="1")
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     environment.pop("TANGO_HOST", None)
+    plugin = []
+    if running is not None:
+        environment |= {"TANGO_HOST": running.tango_host, "PYTHONPATH": str(Path(__file__).parent)}
+        plugin = ["-p", "running_system"]
     log = root / "suite.log"  # a file: a job that outlives the suite would hold a pipe open
     with log.open("w") as output:
         subprocess.run(
-            [sys.executable, "-m", "pytest", "tests/integration", "-p", "no:cacheprovider"],
+            [sys.executable, "-m", "pytest", "tests/integration", "-p", "no:cacheprovider", *plugin],
             cwd=root,
             env=environment,
             stdout=output,
@@ -83,6 +94,21 @@ def test_the_clients_integration_tests_pass_unmodified(sdist: Path, tmp_path: Pa
     if START_RAN_OUT in text:
         outcome, text = outcome_of_suite(root)
     assert outcome == {"passed": NB_TESTS}, text
+
+
+def test_they_pass_on_a_running_system_before_and_after_runs_that_its_control_drives(
+    sdist: Path, tmp_path: Path
+) -> None:
+    root = unpacked(sdist, tmp_path / "client")
+    with launched(tmp_path / "system", "simulator") as system:
+        for number in range(3):
+            outcome, text = outcome_of_suite(root, system)
+            assert outcome == {"passed": NB_TESTS}, text
+            with connect(system.control, system.tango_host) as client:
+                saving = {"base_path": tmp_path / str(number)}
+                client.replace(acq={}, proc={"class_name": LEGACY})
+                record = client.acquire(nb_frames=20, expo_time=0.002, saving=saving).wait(20)
+            assert (record.state, record.nb_frames_saved) == (RunState.DONE, 20)
 
 
 @pytest.mark.long
