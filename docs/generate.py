@@ -23,6 +23,7 @@ from lima2_tango.core.plugins import available, load
 from lima2_tango.core.state import STATUS, TANGO_STATE, Event, State, allowed, diagram
 from lima2_tango.core.storage import SavingParams
 from lima2_tango.devices.factory import camera_classes, processing_classes
+from lima2_tango.processing.drawing import Drawing
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Made by docs/generate.py from the code: change the code, then run it again. -->"
@@ -64,6 +65,26 @@ def parameters() -> str:
         parts += [f"## Camera {plugin.name}: `det`", _table(_schema(plugin.params)["properties"]["det"], "$.det")]
     for name, pipeline in pipelines().items():
         parts += [f"## Pipeline `{name}`", pipeline.doc, _table(_schema(pipeline.params))]
+    return "\n\n".join(parts) + "\n"
+
+
+def graphs() -> str:
+    """The graph of every pipeline that declares one."""
+    parts = [
+        f"# Pipelines\n\n{NOTE}\n\n`lima2 pipelines NAME` prints these graphs, and with `--frames 512x1024:uint16 "
+        "--params FILE` what leaves each node. A node whose parameters ask for nothing passes on what it reads. What "
+        "is stored (round) is written, then readable, then counted; then come its rows. See "
+        "[how to write one](../how-to/write-a-pipeline.md)."
+    ]
+    for name, pipeline in pipelines().items():
+        if pipeline.graph is not None:
+            drawing = Drawing.declared(pipeline)
+            rows = [
+                [f"`{node['name']}`", node["does"], f"`{node['reads']}`", _listed(node["params"]), node["makes"]]
+                for node in drawing.document()["nodes"]
+            ]
+            table = _markdown(["Node", "Does", "Reads", "Parameters", "Makes"], rows)
+            parts += [f"## `{name}`", pipeline.doc, f"```mermaid\n{drawing.mermaid()}\n```", table]
     return "\n\n".join(parts) + "\n"
 
 
@@ -267,6 +288,7 @@ def _listed(names: Any) -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "reference/parameters.md": parameters,
+    "reference/pipelines.md": graphs,
     "reference/errors.md": error_tree,
     "reference/state-machine.md": state_machine,
     "reference/wire.md": wire,

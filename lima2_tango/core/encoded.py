@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import WireError
+from .sparse import INDEX_OFFSET, SparseFrame, payload_size, unpacked
 
 DATA_ARRAY = "DATA_ARRAY"
 STRUCTURED_ARRAY = "STRUCTURED_ARRAY"
+SMX_SPARSE_FRAME = "SMX_SPARSE_FRAME"
 
 HEADER = struct.Struct("<IHHIIHHHHHHHHIIIIIIQ")
 MAGIC = 0x44544159
@@ -43,6 +45,13 @@ def vector(values: NDArray[np.generic], index: int) -> tuple[str, bytearray]:
     return DATA_ARRAY, payload
 
 
+def sparse(packed: NDArray[np.generic], index: int) -> tuple[str, bytearray]:
+    """A packed sparse frame (`core.sparse`), with more bytes behind it or without, and its number."""
+    payload = bytearray(packed.reshape(-1)[: payload_size(packed)].data)
+    struct.pack_into("<I", payload, INDEX_OFFSET, index)
+    return SMX_SPARSE_FRAME, payload
+
+
 def rows(packed: bytes) -> tuple[str, bytearray]:
     """Packed rows of reduced data; only the header when there are none."""
     payload = bytearray(HEADER.pack(MAGIC, VERSION, HEADER.size, 0, 0, 0, *(0,) * 7, *(0,) * 6, 0))
@@ -67,6 +76,17 @@ def frame_of(answer: Answer) -> tuple[int, NDArray[np.generic]]:
     if len(payload) != int(np.prod(shape)) * dtype.itemsize:
         raise WireError(f"a DATA_ARRAY of shape {shape} and type {dtype} comes with {len(payload)} bytes")
     return sizes[-1], np.frombuffer(payload, dtype).reshape(shape)
+
+
+def sparse_of(answer: Answer) -> SparseFrame:
+    """The parts of an SMX_SPARSE_FRAME, read-only; raises WireError for anything else."""
+    name, raw = answer
+    if name != SMX_SPARSE_FRAME:
+        raise WireError(f"a {SMX_SPARSE_FRAME} was due, {name or 'an answer without a format'} came")
+    packed = np.frombuffer(raw, np.uint8)
+    if payload_size(packed) != len(packed):
+        raise WireError(f"a {SMX_SPARSE_FRAME} of {payload_size(packed)} bytes comes with {len(packed)}")
+    return unpacked(packed)
 
 
 def rows_of(answer: Answer, dtype: np.dtype) -> NDArray[np.void]:

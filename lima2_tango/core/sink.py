@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from .frame import Block, FrameSpec
 from .meter import Meter
+from .sparse import SparseSpec
 from .storage import SavingParams
 
 
@@ -34,9 +35,20 @@ class Sink(Protocol):
 class OpenSink(Protocol):
     """Opens the sinks of a receiver."""
 
-    def __call__(self, params: SavingParams, spec: FrameSpec, json_path: str, /, *, vectors: bool = False) -> Sink:
+    def __call__(
+        self,
+        params: SavingParams,
+        spec: FrameSpec,
+        json_path: str,
+        /,
+        *,
+        vectors: bool = False,
+        sparse: SparseSpec | None = None,
+        fewer: bool = False,
+    ) -> Sink:
         """Open a sink for frames of this spec; the text is the JSON path of its parameters, for its refusals.
 
         `vectors`: a frame is (1 or 2, 1, length), a vector and, where there are two, the error of each of its values.
+        `sparse`: frames are packed sparse frames, `sparse.packed` is their spec. `fewer`: than the run has frames.
         Raises ParamError where the files cannot be written. Makes the folder; files change from the first `encode` on.
         """

@@ -12,7 +12,7 @@ from .base import AcquisitionDevice
 from .commands import command
 from .control import ControlDevice
 from .errors import as_dev_failed
-from .processing import ProcessingDevice, frame_command, info_attribute, row_command, vector_command
+from .processing import ProcessingDevice, frame_command, info_attribute, row_command, sparse_command, vector_command
 from .receiver import ReceiverDevice
 from .scalars import GenericControlDevice, scalar_attributes
 
@@ -77,6 +77,7 @@ def _processing_class(plugin: PipelinePlugin) -> type[ProcessingDevice]:
     members: dict[str, Any] = {"plugin": plugin, "__doc__": plugin.doc}
     members |= {name: frame_command(name, label) for name, label in plugin.frame_commands.items()}
     members |= {name: vector_command(name, *place) for name, place in plugin.vector_commands.items()}
+    members |= {name: sparse_command(name, label) for name, label in plugin.sparse_commands.items()}
     members |= {name: row_command(name) for name in plugin.row_commands}
     members |= {name: info_attribute(name) for name in plugin.info_attributes}
     return type(plugin.class_name, (ProcessingDevice,), members)

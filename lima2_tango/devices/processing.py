@@ -151,6 +151,22 @@ def vector_command(name: str, label: str, channel: int) -> Any:
     )
 
 
+def sparse_command(name: str, label: str) -> Any:
+    """Getter of the sparse frames of one stream."""
+
+    def get(device: ProcessingDevice, index: int) -> tuple[str, bytearray]:
+        with as_dev_failed(name), device.run().pipeline.history(label).frame(index) as (number, packed):
+            return encoded.sparse(packed, number)
+
+    return _command(
+        name,
+        get,
+        "Pixels that stand out of a frame and its background, by the frame's global number; -1 is the newest on this "
+        "receiver.",
+        dtype_in=int,
+    )
+
+
 def row_command(name: str) -> Any:
     """Pops the rows of one reduced stream."""
 

@@ -10,7 +10,7 @@ from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import FrameSpec
 
 from .images import load_image
-from .matrix import load_matrix
+from .matrix import Matrix, load_matrix
 from .nodes.integration import Dummy, ErrorModel, Integration
 from .pipelines.fai import IntegrationParams
 from .products import PixelTables
@@ -25,20 +25,29 @@ def integration_of(params: IntegrationParams, spec: FrameSpec, valid: NDArray[np
 
     Raises ParamError for what is missing, does not fit the frames, contradicts itself or leaves no pixel.
     """
-    model = ErrorModel(params.error_model)
-    _check_variances(params, model)
+    matrix, tables = calibrated(params, spec, valid)
+    integration = Integration(matrix, spec, tables, ErrorModel(params.error_model), dummy_of(params))
+    if not integration.nb_filled:
+        raise nothing_left(params)
+    return integration
+
+
+def calibrated(
+    params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None
+) -> tuple[Matrix, PixelTables]:
+    """The matrix, and what is known of each pixel; raises as `integration_of`, but not where no pixel is left."""
+    _check_variances(params, ErrorModel(params.error_model))
     matrix = load_matrix(params.csr_path, "$.fai.csr_path", spec)
 
     def load(name: str) -> NDArray[np.float64] | None:
         path = getattr(params, name)
         return load_image(path, f"$.fai.{name}", spec).reshape(-1).astype(np.float64) if path else None
 
-    tables = PixelTables(_weight(params, spec, valid, load), load("dark_path"), _variance(params, load))
-    dummy = Dummy(params.dummy, params.delta_dummy) if params.do_dummy else None
-    integration = Integration(matrix, spec, tables, model, dummy)
-    if not integration.nb_filled:
-        raise _nothing_left(params)
-    return integration
+    return matrix, PixelTables(_weight(params, spec, valid, load), load("dark_path"), _variance(params, load))
+
+
+def dummy_of(params: IntegrationParams) -> Dummy | None:
+    return Dummy(params.dummy, params.delta_dummy) if params.do_dummy else None
 
 
 def _check_variances(params: IntegrationParams, model: ErrorModel) -> None:
@@ -89,7 +98,8 @@ def _variance(params: IntegrationParams, load: Load) -> NDArray[np.float64] | No
     return variance
 
 
-def _nothing_left(params: IntegrationParams) -> ParamError:
+def nothing_left(params: IntegrationParams) -> ParamError:
+    """The refusal of a calibration that leaves no pixel."""
     if params.mask_path:
         reason = (
             "no pixel that the matrix uses is left; here a pixel is masked where the image is not 0, as in pyFAI: is "

@@ -1,7 +1,7 @@
 """The last frames of a stream, kept for readers that ask by number."""
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import Lock
 
@@ -21,6 +21,8 @@ class History:
         """Global index of the newest frame, -1 before the first."""
         self.keep_newest = True
         """While the run goes on `evict` leaves the newest block, which is what most readers ask for."""
+        self.on_add: Callable[[Block], None] | None = None
+        """Called with each block that is added, in order, on the thread that commits it; must not keep the block."""
         self._limit = limit
         self._lock = Lock()
         self._blocks: deque[Block] = deque()
@@ -28,6 +30,8 @@ class History:
 
     def add(self, block: Block) -> None:
         block.lease.retain()
+        if self.on_add is not None:
+            self.on_add(block)
         dropped: list[Block] = []
         with self._lock:
             self._blocks.append(block)

@@ -20,11 +20,12 @@ UNREADABLE = (MemoryError,
 _FORMATS = "use EDF, CBF, TIFF, npy, npz or HDF5 (file.h5, or file.h5::/path/of/dataset)"
 
 
-def load_image(path: str, json_path: str, spec: FrameSpec) -> NDArray[Any]:
+def load_image(path: str, json_path: str, spec: FrameSpec, finite: bool = True) -> NDArray[Any]:
     """A calibration image for frames of `spec`: (row, column) for all channels, or (channel, row, column).
 
     Several images in a file are the channels. HDF5 files are asked for `file.h5::/path/of/dataset`, else for their
-    default NXdata, else for their only image. Raises ParamError, which names `json_path`, for whatever is wrong.
+    default NXdata, else for their only image. Raises ParamError, which names `json_path`, for whatever is wrong, also
+    for pixels that are not `finite`, where they must be.
     """
     if not path:
         raise ParamError(json_path, path, "a file is needed; give its path, or disable this correction")
@@ -37,7 +38,8 @@ def load_image(path: str, json_path: str, spec: FrameSpec) -> NDArray[Any]:
     if image.dtype.kind not in "biuf":
         raise ParamError(json_path, path, f"an image of numbers is needed, this has {image.dtype}; {_FORMATS}")
     image = _fitted(image, path, json_path, spec)
-    _check_finite(image, path, json_path)
+    if finite:
+        _check_finite(image, path, json_path)
     return np.ascontiguousarray(image, image.dtype.newbyteorder("="))
 
 

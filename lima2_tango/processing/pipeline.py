@@ -19,6 +19,7 @@ from .history import History
 from .rows import RowQueue
 
 P = TypeVar("P", bound=Params)
+H = TypeVar("H", bound=History)
 
 QUEUE_SHARE = 0.5
 """Part of the memory budget that blocks in flight may take; the rest is for the camera and for readers."""
@@ -45,6 +46,10 @@ class Counters:
     def __init__(self, *names: str) -> None:
         self._lock = Lock()
         self._counts = dict.fromkeys(names, 0)
+
+    def also(self, *names: str) -> None:
+        """Count these, too; before anybody reads."""
+        self._counts |= dict.fromkeys(names, 0)
 
     def add(self, **counts: int) -> None:
         with self._lock:
@@ -129,7 +134,10 @@ class Pipeline(ABC, Generic[P]):
     def keep(self, labels: Iterable[str], limit: int) -> History:
         """Keep the last `limit` frames of a stream, under one or several labels, until their memory is needed."""
         names = tuple(labels)
-        history = History(" and ".join(names), limit)
+        return self.register(History(" and ".join(names), limit), names)
+
+    def register(self, history: H, names: Iterable[str]) -> H:
+        """Make a history readable under these labels, until its memory is needed."""
         self.histories.update(dict.fromkeys(names, history))
         self._evictors.append(history.evict)
         self.setup.pool.add_evictor(history.evict)

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lima2_tango.core.params import Params
 
 from .pipeline import Pipeline, Setup
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,22 @@ class PipelinePlugin:
     """Getter command -> label of the stream it reads."""
     vector_commands: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Getter command -> label of the stream of vectors it reads, and the channel of these."""
+    sparse_commands: Mapping[str, str] = field(default_factory=dict)
+    """Getter command -> label of the stream of packed sparse frames it reads."""
     row_commands: tuple[str, ...] = ()
     """Pop commands."""
     info_attributes: tuple[str, ...] = ()
     """Attributes with a frame or vector info; keys of the pipeline's `infos`."""
+    graph: "Callable[[], Graph] | None" = None
+    """Its graph, imported when it is asked for; None for a pipeline that is code alone."""
+
+
+def build_graph(graph: "Callable[[], Graph]") -> Callable[[Any, Setup], Pipeline[Any]]:
+    """A `build` for a pipeline that is nothing but its graph."""
+
+    def build(params: Params, setup: Setup) -> Pipeline[Any]:
+        from .graphed import Graphed
+
+        return Graphed(params, setup, graph())
+
+    return build

@@ -30,6 +30,8 @@ class RowQueue:
 
     def __init__(self, name: str, budget: int = ROWS_BUDGET) -> None:
         self.name = name
+        self.dtype: np.dtype | None = None
+        """Of the rows, once there have been some."""
         self._budget = budget
         self._lock = Lock()
         self._chunks: deque[bytes] = deque()
@@ -40,6 +42,7 @@ class RowQueue:
         data = rows.tobytes()
         if not data:
             return
+        self.dtype = rows.dtype
         with self._lock:
             if self._bytes + len(data) > self._budget:
                 raise ProcessingError(

@@ -15,11 +15,12 @@ from lima2_tango.core.sink import Sink
 from .executor import OrderedStage
 from .kernels.warm import ready_kernels
 from .pipeline import Pipeline, Pressure, Setup
-from .preprocessing import Kernels
-from .rows import FRAME_IDX, RowQueue
+from .rows import RowQueue
 
 P = TypeVar("P", bound=Params)
 R = TypeVar("R")
+Kernels = tuple[str, np.dtype[Any]]
+"""A kind of kernels (a key of `kernels.warm.KINDS`) and the pixel type they are needed for."""
 
 
 class Staged(Pipeline[P], Generic[P, R]):
@@ -100,13 +101,6 @@ class Staged(Pipeline[P], Generic[P, R]):
                 errors.append(error)
         if errors:
             raise errors[0]
-
-    def publish_index(self, source: Block, wanted: bool) -> None:
-        """Rows for popFrameIdx, where they are wanted."""
-        if wanted:
-            rows = np.empty(len(source), FRAME_IDX)
-            rows["recv_idx"], rows["frame_idx"] = self.setup.rank, source.index
-            self._frame_idx.append(rows)
 
 
 def save(sink: Sink | None, encoded: Any, frames: int, then: Callable[[int], None]) -> None:

@@ -13,7 +13,7 @@ from lima2_tango.core.errors import SavingError
 
 from .compression import Chunk
 from .folder import remedy, translated
-from .layout import Field, Group, Images, Link, Node, Rows, Value
+from .layout import Field, Flat, Group, Images, Link, Node, Ragged, Rows, Value
 from .part import Part
 from .reserve import Reserve, publish, remove_leftovers
 
@@ -27,6 +27,10 @@ CHUNK_BYTES = 160
 """Share of a chunk in HDF5's index, with half-filled nodes."""
 ROW_BYTES = 32
 """Share of a row in the columns."""
+FLAT_CHUNK = 1 << 14
+"""Values in a chunk of those that lie one behind the other."""
+ROW_CHUNK = 64
+"""Rows in a chunk of those of any length."""
 
 
 def template(tree: Group, dataset_options: Mapping[str, object], capacity: int) -> bytes:
@@ -190,15 +194,28 @@ def _write_node(parent: Any, name: str, node: Node, options: Mapping[str, object
     if isinstance(node, Group):
         _write_group(parent[name] if name in parent else parent.create_group(name), node, options)
     elif isinstance(node, Link):
-        parent[name] = h5py.SoftLink(node.target)
+        parent[name] = h5py.ExternalLink(node.file, node.target) if node.file else h5py.SoftLink(node.target)
     elif isinstance(node, Field):
-        _write_attrs(parent.create_dataset(name, data=node.value), node.attrs)
+        _write_attrs(_make_field(parent, name, node, options), node.attrs)
     else:
-        _write_attrs(_make_images(parent, name, node, dict(options)), node.attrs)
+        _write_attrs(_make_rows(parent, name, node, dict(options)), node.attrs)
 
 
-def _make_images(parent: Any, name: str, node: Images, options: dict[str, object]) -> Any:
+def _make_field(parent: Any, name: str, node: Field, options: Mapping[str, object]) -> Any:
+    """Images are compressed as those of the series are."""
+    value = node.value
+    if isinstance(value, np.ndarray) and value.ndim > 1 and options:
+        used = {key: option for key, option in options.items() if key != "capacity"}
+        return parent.create_dataset(name, data=value, chunks=value.shape, **used)
+    return parent.create_dataset(name, data=value)
+
+
+def _make_rows(parent: Any, name: str, node: Images | Flat | Ragged, options: dict[str, object]) -> Any:
     capacity = options.pop("capacity")
+    if isinstance(node, Flat):
+        return parent.create_dataset(name, (0,), node.dtype, maxshape=(None,), chunks=(FLAT_CHUNK,), **options)
+    if isinstance(node, Ragged):
+        return parent.create_dataset(name, (0,), h5py.vlen_dtype(node.dtype), maxshape=(None,), chunks=(ROW_CHUNK,))
     shape = (0, *node.row_shape)
     most = (capacity, *node.row_shape)
     return parent.create_dataset(name, shape=shape, maxshape=most, chunks=node.chunks, dtype=node.dtype, **options)

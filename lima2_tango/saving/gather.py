@@ -63,6 +63,16 @@ def gather(
             write(name, begin, values)
 
 
+def intensity_type(sources: Sequence[Source], data_path: str) -> np.dtype | None:
+    """Type of the intensities in the data files, which need not be that of a pixel; None where there is no file."""
+    if not sources:
+        return None
+    path = sources[0].path
+    with translated(path, "the master file needs it, but it cannot be read"), h5py.File(path) as file:
+        found: np.dtype = file[f"{data_path}/intensity"].dtype
+    return found
+
+
 def _batches(pointer: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """First and end of consecutive frames that have BATCH values or fewer, or are one."""
     first, nb_frames = 0, len(pointer) - 1

@@ -31,7 +31,7 @@ from lima2_tango.core.frame import FrameSpec
 from lima2_tango.core.storage import NbDimensions, SavingParams
 
 PROGRAM = "lima2_tango"
-IN_ENTRY = ("measurement", "plot", "start_time", "end_time", "program_name")
+IN_ENTRY = ("measurement", "plot", "sparsify", "start_time", "end_time", "program_name")
 """Names in the entry that an instrument cannot have."""
 ERRORS = "_errors"
 """NeXus' ending of the name of a dataset with the errors of another."""
@@ -112,10 +112,27 @@ class Images:
 
 
 @dataclass(frozen=True, slots=True)
+class Flat:
+    """A dataset of values one behind the other, of all rows."""
+
+    dtype: np.dtype
+    attrs: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """A dataset of rows of any length: arrays of one type."""
+
+    dtype: np.dtype
+    attrs: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
-    """Soft link to another place in the file."""
+    """Soft link to another place in the file; with a `file`, in that one beside it."""
 
     target: str
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +144,7 @@ class Group:
     attrs: Mapping[str, Value] = field(default_factory=dict)
 
 
-Node = Group | Field | Images | Link
+Node = Group | Field | Images | Flat | Ragged | Link
 
 
 def data_path(params: SavingParams) -> str:
@@ -147,7 +164,7 @@ def series_tree(params: SavingParams, spec: FrameSpec, metadata: SeriesMetadata,
     shape, kind = ((spec.width,), "spectrum") if vectors else (row_shape(params, spec), "image")
     frames = {path.rpartition("/")[2]: Images(shape, spec.dtype, {"interpretation": kind}) for path in paths}
     layout = "linear" if vectors else "area"
-    detector = Group("NXdetector", {**frames, **_detector(params, metadata), "layout": Field(layout)})
+    detector = Group("NXdetector", {**frames, **about_series(params, metadata), "layout": Field(layout)})
     instrument = Group("NXinstrument", {"name": Field(params.nx_instrument_name), params.nx_detector_name: detector})
     links = {name: Link(path) for name, path in zip(frames, paths, strict=True)}
     entry: dict[str, Node] = {
@@ -204,7 +221,8 @@ def about_detector(params: SavingParams, metadata: SeriesMetadata) -> dict[str, 
     }
 
 
-def _detector(params: SavingParams, metadata: SeriesMetadata) -> dict[str, Node]:
+def about_series(params: SavingParams, metadata: SeriesMetadata) -> dict[str, Node]:
+    """What the detector's group says of the series and of this receiver's part."""
     json_text = {"type": "application/json"}
     return {
         **about_detector(params, metadata),

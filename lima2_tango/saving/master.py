@@ -18,19 +18,20 @@ from numpy.typing import NDArray
 
 from lima2_tango.core.errors import ParamError, SavingError
 from lima2_tango.core.frame import FrameSpec
+from lima2_tango.core.modules import Layout
 from lima2_tango.core.storage import FileExistsPolicy, SavingParams
 
 from .compression import compressor
 from .datafile import template
 from .folder import remedy, translated
-from .gather import CHUNK, gather, places
+from .gather import CHUNK, gather, intensity_type, places
 from .layout import SeriesMetadata, data_path, row_shape
 from .master_layout import master_tree
 from .names import FileNames
 from .part import Part
 from .reserve import Reserve, publish, remove_leftovers
 from .sources import Kind, Source, find_sources
-from .virtual import virtual_dataset
+from .virtual import dataset_of_parts, virtual_dataset
 
 LIBVER = ("v110", "v110")
 """Any HDF5 since 1.10 reads it. An older lower bound would list every frame of a mapping (a second to open)."""
@@ -80,6 +81,41 @@ def write_master(
             else:
                 data = virtual_dataset(file.group(data_path(saving)), spec.dtype, (nb_frames, *shape), sources, path)
                 data.attrs["interpretation"] = "spectrum" if kind == "vector" else "image"
+        file.publish(_replaces(saving))
+    finally:
+        file.remove()
+
+
+def write_master_of_parts(
+    path: Path,
+    saving: SavingParams,
+    part: FrameSpec,
+    layout: Layout,
+    frames: Sequence[NDArray[np.int64]],
+    metadata: SeriesMetadata,
+) -> None:
+    """As `write_master`, over files of which receiver r's hold its part of each frame (`layout.part(r)`).
+
+    `part` says channels and pixel type. What is no module of the receiver that has it is zero. A frame that lacks a
+    part is not valid.
+    """
+    shape = row_shape(saving, FrameSpec(part.channels, layout.height, layout.width, part.dtype))
+    nb_frames = max((len(index) for index in frames), default=0)
+    sources: list[list[Source]] = []
+    valid = np.ones(nb_frames, np.bool_)
+    for rank, index in enumerate(frames):
+        place = layout.part(rank)
+        own = row_shape(saving, FrameSpec(part.channels, place.height, place.width, part.dtype))
+        sources.append(find_sources(saving, "dense", own, [*[index[:0]] * rank, index]))
+        valid &= _valid(sources[-1], nb_frames)
+    tree = master_tree(saving, "dense", metadata, valid, path.name, datetime.now(UTC))
+    file = _Master(path, template(tree, {}, 0))
+    try:
+        with translated(str(path), "the master file cannot be written"), file:
+            data = dataset_of_parts(
+                file.group(data_path(saving)), part.dtype, (nb_frames, *shape), sources, layout, path
+            )
+            data.attrs["interpretation"] = "image"
         file.publish(_replaces(saving))
     finally:
         file.remove()
@@ -149,7 +185,7 @@ def _copy_sparse(
     group = file.group(path).create_group("data")
     group.attrs["NX_class"] = "NXdata"
     group.create_dataset("frame_ptr", data=found.pointer.astype(np.uint64))
-    types = {"index": np.dtype(np.uint32), "intensity": dtype}
+    types = {"index": np.dtype(np.uint32), "intensity": intensity_type(sources, path) or dtype}
     length = int(found.pointer[-1])
     options = {**compressor(saving.compression).dataset_options, "chunks": min(CHUNK, length)} if length else {}
     made = {name: group.create_dataset(name, (length,), one, **options) for name, one in types.items()}

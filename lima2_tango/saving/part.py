@@ -56,9 +56,10 @@ class Part:
             if os.pwrite(self._descriptor, data, position) != size:
                 self._write_all(memoryview(data), position)
             if self._owed:
-                self._owed.pop(position, None)
+                self._overlay(position, data)
         except OSError as error:
             self.error = self.error or error
+            self._overlay(position, data)
             self._owed[position] = bytes(data)
         self._end = max(self._end, position + size)
         return size
@@ -93,6 +94,17 @@ class Part:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def _overlay(self, position: int, data: memoryview) -> None:
+        """What is owed must not undo what is written after it: HDF5 uses the place of what it has freed again."""
+        end = position + len(data)
+        for start, owed in list(self._owed.items()):
+            first, last = max(start, position), min(start + len(owed), end)
+            if last - first == len(owed):
+                del self._owed[start]
+            elif first < last:
+                newer = bytes(data[first - position : last - position])
+                self._owed[start] = owed[: first - start] + newer + owed[last - start :]
 
     def _write_all(self, view: memoryview, position: int) -> None:
         while view:

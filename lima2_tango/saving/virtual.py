@@ -10,6 +10,8 @@ import numpy as np
 from h5py import h5d, h5p, h5s, h5t
 from numpy.typing import NDArray
 
+from lima2_tango.core.modules import Layout
+
 from .mappings import Stretches, mappings
 from .sources import Source
 
@@ -28,6 +30,33 @@ def virtual_dataset(
             _select(space, stretches, stretches.frame, row_shape)
             _select(rows, stretches, stretches.row, row_shape)
             options.set_virtual(space, file, path, rows)
+    space.select_all()
+    return h5py.Dataset(h5d.create(detector.id, b"data", h5t.py_create(dtype), space, options))
+
+
+def dataset_of_parts(
+    detector: Any,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    sources: Sequence[Sequence[Source]],
+    layout: Layout,
+    master: Path,
+) -> Any:
+    """As `virtual_dataset`, where the files of receiver r, `sources[r]`, hold its part of each frame."""
+    path = _escaped(f"{detector.name}/data")
+    options, space = h5p.create(h5p.DATASET_CREATE), h5s.create_simple(shape)
+    for receiver, files in enumerate(sources):
+        part = layout.part(receiver)
+        for source in files:
+            count = len(source.index)
+            rows = h5s.create_simple((count, *shape[1:-2], part.height, part.width))
+            for number in layout.numbers(receiver):
+                place = layout.modules[number].place
+                size = (count, *shape[1:-2], place.height, place.width)
+                middle = (0,) * len(shape[1:-2])
+                space.select_hyperslab((int(source.index[0]), *middle, place.top, place.left), size)
+                rows.select_hyperslab((0, *middle, place.top - part.top, place.left - part.left), size)
+                options.set_virtual(space, _escaped(os.path.relpath(source.path, master.parent)), path, rows)
     space.select_all()
     return h5py.Dataset(h5d.create(detector.id, b"data", h5t.py_create(dtype), space, options))
 

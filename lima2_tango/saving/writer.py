@@ -18,6 +18,7 @@ from lima2_tango.core.errors import ParamError, SavingError
 from lima2_tango.core.frame import Block, FrameSpec, Lease
 from lima2_tango.core.meter import Meter
 from lima2_tango.core.sink import OpenSink
+from lima2_tango.core.sparse import SparseSpec
 from lima2_tango.core.storage import FileExistsPolicy, SavingParams
 from lima2_tango.core.units import bytes_text
 
@@ -74,9 +75,7 @@ class SeriesWriter:
         check_folder(params, json_path)
         check_existing(params, self._names, json_path)
         check_space(params, spec, json_path, expected_frames if exact else None)
-        self._template = template(
-            series_tree(params, spec, metadata, vectors), self._compressor.dataset_options, params.nb_frames_per_file
-        )
+        self._template = self._image(vectors)
         self._data_paths = data_paths(params, spec, vectors)
         self._buffers = Buffers()
         self._aside = Aside(params.base_path)
@@ -190,6 +189,11 @@ class SeriesWriter:
         if file.rows:
             self._aside.replaced(os.path.basename(file.final))
 
+    def _image(self, vectors: bool) -> bytes:
+        """What each file begins as."""
+        tree = series_tree(self._params, self._spec, self._metadata, vectors)
+        return template(tree, self._compressor.dataset_options, self._params.nb_frames_per_file)
+
     def _tree(self, rows: Rows, name: str) -> Group:
         return file_tree(self._params, self._metadata, rows, name, datetime.now(UTC))
 
@@ -216,7 +220,21 @@ class SeriesWriter:
 def opener(rank: int, metadata: SeriesMetadata, expected_frames: int | None, exact: bool = False) -> OpenSink:
     """What a pipeline of receiver `rank` opens its sinks with; see SeriesWriter for the rest."""
 
-    def open_sink(params: SavingParams, spec: FrameSpec, json_path: str, /, *, vectors: bool = False) -> SeriesWriter:
-        return SeriesWriter(params, spec, json_path, rank, metadata, expected_frames, exact, vectors)
+    def open_sink(
+        params: SavingParams,
+        spec: FrameSpec,
+        json_path: str,
+        /,
+        *,
+        vectors: bool = False,
+        sparse: SparseSpec | None = None,
+        fewer: bool = False,
+    ) -> SeriesWriter:
+        if sparse is None:
+            known = exact and not fewer
+            return SeriesWriter(params, spec, json_path, rank, metadata, expected_frames, known, vectors)
+        from .sparse import SparseWriter  # it builds on this module
+
+        return SparseWriter(params, sparse, json_path, rank, metadata, expected_frames)
 
     return open_sink

@@ -22,6 +22,25 @@ def ring_matrix(shape: tuple[int, int], nb_bins: int, split: bool = False) -> Ma
     return matrix_of(dense, shape)
 
 
+def ring_radii(shape: tuple[int, int], nb_bins: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """[bin] centres of the rings of `ring_matrix`, and [row, column] radius of each pixel."""
+    rows, columns = np.indices(shape)
+    radius = np.hypot(rows - 0.47 * shape[0], columns - 0.52 * shape[1])
+    return (np.arange(nb_bins) + 0.5) * radius.max() / nb_bins, radius
+
+
+def write_rings(folder: Path, shape: tuple[int, int], nb_bins: int) -> dict[str, str]:
+    """Files of a matrix, of the centres of its bins and of the radius of the pixels: parameters `fai`."""
+    centres, radius = ring_radii(shape, nb_bins)
+    np.save(folder / "centres.npy", centres)
+    np.save(folder / "radius.npy", radius)
+    return {
+        "csr_path": write_matrix(folder / "csr.h5", ring_matrix(shape, nb_bins)),
+        "radius1d_path": str(folder / "centres.npy"),
+        "radius2d_path": str(folder / "radius.npy"),
+    }
+
+
 def matrix_of(dense: NDArray[np.float32], shape: tuple[int, int]) -> Matrix:
     """The matrix with these coefficients [bin, pixel]."""
     bins, pixels = np.nonzero(dense)

@@ -20,10 +20,13 @@ from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.meter import Meter
 from lima2_tango.core.params import Params
 from lima2_tango.core.pool import Pool
+from lima2_tango.core.sparse import SparseSpec
 from lima2_tango.core.storage import SavingParams
+from lima2_tango.processing.drawing import Drawing
 from lima2_tango.processing.executor import Workers
 from lima2_tango.processing.pipeline import Pipeline, Setup
 from lima2_tango.processing.plugin import PipelinePlugin
+from lima2_tango.processing.task import Rows
 
 SPEC = FrameSpec(1, 12, 16, np.dtype("u2"))
 BUDGET = 64 << 20
@@ -144,7 +147,17 @@ class Rig:
         (sink,) = self.sinks
         return sink
 
-    def open_sink(self, params: SavingParams, spec: FrameSpec, path: str, /, *, vectors: bool = False) -> MemorySink:
+    def open_sink(
+        self,
+        params: SavingParams,
+        spec: FrameSpec,
+        path: str,
+        /,
+        *,
+        vectors: bool = False,
+        sparse: SparseSpec | None = None,
+        fewer: bool = False,
+    ) -> MemorySink:
         """As `core.sink.OpenSink`; base_path /refused is one that cannot be written."""
         if params.base_path == "/refused":
             raise ParamError(f"{path}.base_path", params.base_path, "it cannot be written; choose another folder")
@@ -189,7 +202,8 @@ def leaves(node: dict[str, Any], path: str = "$") -> Iterator[tuple[str, dict[st
 
 def labels(plugin: PipelinePlugin) -> set[str]:
     """Streams that can be read frame by frame."""
-    return {*plugin.frame_commands.values(), *(label for label, _ in plugin.vector_commands.values())}
+    vectors = (label for label, _ in plugin.vector_commands.values())
+    return {*plugin.frame_commands.values(), *vectors, *plugin.sparse_commands.values()}
 
 
 class PipelineContract:
@@ -235,6 +249,24 @@ class PipelineContract:
     def test_unknown_parameter_is_refused_with_its_path(self, plugin: PipelinePlugin) -> None:
         with pytest.raises(ParamError, match=r"\$\.colour"):
             plugin.params.parse('{"colour": "blue"}')
+
+    def test_graph_fits_what_the_plugin_offers(self, plugin: PipelinePlugin) -> None:
+        if plugin.graph is None:
+            return
+        graph = plugin.graph()
+        graph.check(plugin.params)
+        assert {output.label for output in graph.outputs} <= labels(plugin)
+        commands = {task.command for task in graph.tasks if isinstance(task, Rows)}
+        index = {"popFrameIdx"} if any(output.index for output in graph.outputs) else set()
+        assert commands | index <= set(plugin.row_commands)
+
+    def test_graph_can_be_drawn(self, plugin: PipelinePlugin) -> None:
+        if plugin.graph is None:
+            return
+        drawing = Drawing.declared(plugin)
+        names = [task.name for task in drawing.graph.tasks]
+        assert [node["name"] for node in json.loads(json.dumps(drawing.document()))["nodes"]] == names
+        assert all(name in drawing.tree() and f" --> {name}" in drawing.mermaid() for name in names)
 
     def test_prepared_pipeline_answers_before_any_frame(self, plugin: PipelinePlugin, pipeline: Pipeline[Any]) -> None:
         assert set(pipeline.counters.read().values()) == {0}

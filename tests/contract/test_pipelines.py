@@ -3,7 +3,7 @@
 import pytest
 
 from lima2_tango.core.plugins import available, load
-from lima2_tango.testing.matrices import ring_matrix, write_matrix
+from lima2_tango.testing.matrices import write_rings
 from lima2_tango.testing.pipelines import SPEC, PipelineContract
 
 
@@ -15,6 +15,6 @@ class TestEveryPipeline(PipelineContract):
     def parameters(self, plugin, folder):
         if "fai" not in plugin.params.model_fields:
             return plugin.params()
-        matrix = ring_matrix((SPEC.height, SPEC.width), 7)
-        fai = {"csr_path": write_matrix(folder / "csr.h5", matrix)}
-        return plugin.params.model_validate({"fai": fai})
+        files = write_rings(folder, (SPEC.height, SPEC.width), 7)
+        known = plugin.params().fai.model_dump()
+        return plugin.params.model_validate({"fai": {name: path for name, path in files.items() if name in known}})

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import psutil
+from rich.markup import escape
 from rich.table import Table
 
 Tell = Callable[[str], None]
@@ -59,12 +60,12 @@ def machine() -> dict[str, object]:
 
 def table(rows: Sequence[Row]) -> Table:
     """For people: the figures, and below them what else was seen."""
-    details = "\n".join(f"{row.id}: {row.detail}" for row in rows if row.detail)
+    details = "\n".join(f"{row.id}: {escape(row.detail)}" for row in rows if row.detail)
     made = Table(
         "row", "what", "ours", "reference", "ratio", "goal", "met", "lost", caption=details, caption_justify="left"
     )
     for row in rows:
         ours, reference = f"{row.ours:.4g} {row.unit}", f"{row.reference:.4g} {row.unit}"
         met = "yes" if row.met else "no"
-        made.add_row(row.id, row.what, ours, reference, f"{row.ratio:.2f}", f"{row.goal:g}", met, str(row.lost))
+        made.add_row(row.id, escape(row.what), ours, reference, f"{row.ratio:.2f}", f"{row.goal:g}", met, str(row.lost))
     return made

@@ -7,7 +7,7 @@ from pathlib import Path
 from lima2_tango.core.errors import ParamError
 from lima2_tango.processing.kernels.warm import warm
 
-from . import integration, live, responsiveness, small, storage, throughput
+from . import integration, live, peaks, responsiveness, small, storage, throughput
 from .row import Row, Tell
 
 Measure = Callable[[bool, Tell], Sequence[Row]]
@@ -19,6 +19,7 @@ ROWS: dict[str, Measure] = {
     "P3": storage.measure_compressed,
     "P4": lambda short, tell: [*storage.measure_uncompressed(short, tell), *small.measure(short, tell)],
     "P6": integration.measure,
+    "P7": peaks.measure,
     "P8": live.measure,
     "P10": throughput.measure_scaling,
     "P11": responsiveness.measure,

@@ -21,7 +21,7 @@ class Accumulator:
     """
 
     def __init__(self, depth: int, spec: FrameSpec) -> None:
-        self._depth = depth
+        self.depth = depth
         self._spec = FrameSpec(*spec.shape, np.dtype(_TYPES.get(spec.dtype.kind, spec.dtype)))
         self._sum: Block | None = None
         self._completed = 0
@@ -40,12 +40,12 @@ class Accumulator:
         """
         first = 0
         while first < len(block):
-            count = min(len(block) - first, self._depth - self.pending)
+            count = min(len(block) - first, self.depth - self.pending)
             total = self._begin(block, first, pool) if self._sum is None else self._sum
             self._add(total, block, first, count)
             first += count
             self.pending += count
-            if self.pending == self._depth:
+            if self.pending == self.depth:
                 self._sum, self.pending, self._completed = None, 0, self._completed + 1
                 yield total
 

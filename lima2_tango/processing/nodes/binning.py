@@ -11,7 +11,7 @@ from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.pool import Pool
 from lima2_tango.processing.kernels.binning import bin_sum
 from lima2_tango.processing.kernels.layout import flat
-from lima2_tango.processing.node import Node
+from lima2_tango.processing.node import Mask, Node
 
 from .derive import derive
 
@@ -40,6 +40,14 @@ class Binning(Node):
         if self.x * self.y > 1 and dtype.kind in "iu" and dtype.itemsize < 4:
             dtype = np.dtype(f"{dtype.kind}4")
         return FrameSpec(spec.channels, spec.height // self.y, spec.width // self.x, dtype)
+
+    def output_valid(self, valid: Mask | None) -> Mask | None:
+        """A bin is valid where all its pixels are."""
+        if valid is None:
+            return None
+        rows, columns = valid.shape[-2] // self.y, valid.shape[-1] // self.x
+        whole = valid[..., : rows * self.y, : columns * self.x]
+        return np.asarray(whole.reshape(*valid.shape[:-2], rows, self.y, columns, self.x).all(axis=(-3, -1)))
 
     def process(self, block: Block, pool: Pool) -> Block:
         spec = self.output_spec(block.spec)

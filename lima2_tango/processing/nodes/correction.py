@@ -10,9 +10,9 @@ from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.pool import Pool
 from lima2_tango.processing.kernels.correction import flatten, keep_valid, subtract
 from lima2_tango.processing.kernels.layout import flat
-from lima2_tango.processing.node import Node
+from lima2_tango.processing.node import Mask, Node
 
-from .derive import derive
+from .derive import derive, lines
 
 Tables = tuple[NDArray[Any] | None, NDArray[Any] | None]
 """Background and flat field, flat and of the type of the result, with the masked pixels marked in one of them."""
@@ -47,11 +47,14 @@ class Correction(Node):
         self._tables_of(dtype)  # made at Prepare, not with the first frame
         return FrameSpec(*spec.shape, dtype)
 
+    def output_valid(self, valid: Mask | None) -> Mask | None:
+        return self.valid if valid is None else valid if self.valid is None else self.valid & valid
+
     def process(self, block: Block, pool: Pool) -> Block:
         spec = self.output_spec(block.spec)
 
         def fill(out: NDArray[Any]) -> None:
-            self._correct(flat(block.data), out.reshape(len(out), -1))
+            self._correct(flat(block.data), lines(out))
             if block.valid is not None:
                 out[~block.valid] = 0
 

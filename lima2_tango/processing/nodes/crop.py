@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.pool import Pool
-from lima2_tango.processing.node import Node
+from lima2_tango.processing.node import Mask, Node
 
 from .derive import derive
 
@@ -37,6 +37,10 @@ class Crop(Node):
                 "which is counted after binning; 0 x 0 is the whole image",
             )
         return FrameSpec(spec.channels, self.height, self.width, spec.dtype)
+
+    def output_valid(self, valid: Mask | None) -> Mask | None:
+        rows, columns = slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+        return None if valid is None else np.ascontiguousarray(valid[..., rows, columns])
 
     def process(self, block: Block, pool: Pool) -> Block:
         rows = slice(self.y, self.y + self.height)

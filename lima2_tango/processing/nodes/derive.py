@@ -1,5 +1,6 @@
 """Blocks out of blocks."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,11 @@ def pixels(lease: Lease, n: int, spec: FrameSpec) -> NDArray[Any]:
     if lease.buffer is None:
         raise TypeError("this lease has no memory: it is not of a pool")
     return lease.buffer[: n * spec.nbytes].view(spec.dtype).reshape(n, *spec.shape)
+
+
+def lines(out: NDArray[Any]) -> NDArray[Any]:
+    """Frames as [n, pixel], to be written; also where there is none."""
+    return out.reshape(len(out), math.prod(out.shape[1:]))
 
 
 def derive(block: Block, spec: FrameSpec, pool: Pool, fill: Callable[[NDArray[Any]], None]) -> Block:

@@ -12,7 +12,7 @@ from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.pool import Pool
 from lima2_tango.processing.kernels.layout import flat
 from lima2_tango.processing.matrix import Matrix
-from lima2_tango.processing.node import Node
+from lima2_tango.processing.node import Mask, Node
 from lima2_tango.processing.products import Azimuthal, PixelTables, Product, Steady, Valid
 
 from .derive import derive
@@ -90,6 +90,10 @@ class Integration(Node):
             raise GraphError(f"the integration is for {self._spec}, not for {spec}")
         channels = 1 if self._model is ErrorModel.NO_VAR else 2
         return FrameSpec(channels, 1, self._matrix.nb_bins, np.dtype(np.float32))
+
+    def output_valid(self, valid: Mask | None) -> Mask | None:
+        """Masked pixels have no weight: `tables` says which."""
+        return None
 
     def process(self, block: Block, pool: Pool) -> Block:
         spec = self.output_spec(block.spec)

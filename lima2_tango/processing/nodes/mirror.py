@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lima2_tango.core.acquisition import Flip
 from lima2_tango.core.frame import Block
 from lima2_tango.core.pool import Pool
-from lima2_tango.processing.node import Node
+from lima2_tango.processing.node import Mask, Node
 
 from .derive import derive
 
@@ -22,6 +22,10 @@ class Mirror(Node):
     """Reverses rows, columns or both of every channel."""
 
     flip: Flip
+
+    def output_valid(self, valid: Mask | None) -> Mask | None:
+        rows, columns = _STEPS[self.flip]
+        return None if valid is None else np.ascontiguousarray(valid[..., ::rows, ::columns])
 
     def process(self, block: Block, pool: Pool) -> Block:
         rows, columns = _STEPS[self.flip]

@@ -13,6 +13,8 @@ from lima2_tango.core.roi import Direction, Rectangle
 from lima2_tango.processing.kernels.layout import flat
 from lima2_tango.processing.kernels.profiles import column_statistics
 from lima2_tango.processing.kernels.statistics import region_statistics
+from lima2_tango.processing.node import RowNode
+from lima2_tango.processing.rows import ROI
 
 from .regions import Indices, Mask, RowBuffer, Runs, joined, rectangle_window, zero_of
 
@@ -26,11 +28,13 @@ class _Columns:
     counts: Indices
 
 
-class RoiProfiles:
+class RoiProfiles(RowNode):
     """Statistics of each row (vertical) or each column (horizontal) of rectangles, over all channels.
 
     Values are those of `RoiStatistics`; a line without a valid pixel, and every line of a lost frame, gives zeros.
     """
+
+    dtype = ROI
 
     def __init__(
         self, rois: Sequence[Rectangle], directions: Sequence[Direction], spec: FrameSpec, valid: Mask | None = None

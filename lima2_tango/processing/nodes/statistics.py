@@ -9,16 +9,20 @@ from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.roi import Arc, Rectangle
 from lima2_tango.processing.kernels.layout import flat
 from lima2_tango.processing.kernels.statistics import region_statistics
+from lima2_tango.processing.node import RowNode
+from lima2_tango.processing.rows import ROI
 
 from .regions import Mask, RowBuffer, arc_window, joined, rectangle_window, zero_of
 
 
-class RoiStatistics:
+class RoiStatistics(RowNode):
     """min, max, avg, std (of the population) and sum over the valid pixels of all channels of each region.
 
     A region without a valid pixel, and every region of a lost frame, gives zeros. An arc that leaves the image is
     cut at its edge. It costs the pixels of the regions only; sums of integers are exact.
     """
+
+    dtype = ROI
 
     def __init__(
         self, rects: Sequence[Rectangle], arcs: Sequence[Arc], spec: FrameSpec, valid: Mask | None = None

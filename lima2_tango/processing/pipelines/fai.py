@@ -1,14 +1,16 @@
 """Azimuthal integration: frames saved and read as they come, and of each the average of every bin."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from lima2_tango.core.params import Params
 from lima2_tango.core.storage import NAME, SavingParams
 from lima2_tango.processing.params import Count, CountRateLimit, Fifo, ImageFile, Profiles, Statistics
-from lima2_tango.processing.pipeline import Pipeline, Setup
-from lima2_tango.processing.plugin import PipelinePlugin
+from lima2_tango.processing.plugin import PipelinePlugin, build_graph
+
+if TYPE_CHECKING:
+    from lima2_tango.processing.graph import Graph
 
 
 class FaiBuffers(Params):
@@ -84,17 +86,18 @@ class FaiParams(Params):
     saving_fai: VectorSaving = VectorSaving()
 
 
-def _build(params: FaiParams, setup: Setup) -> Pipeline[FaiParams]:
-    from lima2_tango.processing.fai import Fai
+def _graph() -> "Graph":
+    from lima2_tango.processing.fai import GRAPH
 
-    return Fai(params, setup)
+    return GRAPH
 
 
 PLUGIN = PipelinePlugin(
     class_name="LimaProcessingFai",
     doc="Azimuthal integration: frames and the average of each bin, regions of interest, saving of both.",
     params=FaiParams,
-    build=_build,
+    build=build_graph(_graph),
+    graph=_graph,
     frame_commands={"getFrame": "source"},
     vector_commands={"getFaiAverint": ("integrated", 0), "getFaiErrors": ("integrated", 1)},
     row_commands=("popRoiStatistics", "popRoiProfiles", "popFrameIdx"),

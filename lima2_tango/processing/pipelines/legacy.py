@@ -1,14 +1,16 @@
 """The default pipeline: image operations, correction, protection, accumulation, regions of interest, saving."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from lima2_tango.core.params import Int, Params
 from lima2_tango.core.storage import SavingParams
 from lima2_tango.processing.params import Accumulation, CountRateLimit, Fifo, ImageFile, Profiles, Statistics
-from lima2_tango.processing.pipeline import Pipeline, Setup
-from lima2_tango.processing.plugin import PipelinePlugin
+from lima2_tango.processing.plugin import PipelinePlugin, build_graph
+
+if TYPE_CHECKING:
+    from lima2_tango.processing.graph import Graph
 
 FrameLimit = Annotated[Int, Field(ge=1, le=2**31 - 1)]
 
@@ -48,17 +50,18 @@ class LegacyParams(Params):
     saving: SavingParams = SavingParams()
 
 
-def _build(params: LegacyParams, setup: Setup) -> Pipeline[LegacyParams]:
-    from lima2_tango.processing.legacy import Legacy
+def _graph() -> "Graph":
+    from lima2_tango.processing.legacy import GRAPH
 
-    return Legacy(params, setup)
+    return GRAPH
 
 
 PLUGIN = PipelinePlugin(
     class_name="LimaProcessingLegacy",
     doc="Dense frames: correction, accumulation, regions of interest, saving.",
     params=LegacyParams,
-    build=_build,
+    build=build_graph(_graph),
+    graph=_graph,
     frame_commands={"getInputFrame": "input", "getFrame": "processed"},
     row_commands=("popRoiStatistics", "popRoiProfiles", "popFrameIdx"),
     info_attributes=("input_frame_info", "processed_frame_info"),

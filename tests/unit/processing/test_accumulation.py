@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import frames, modest
@@ -10,6 +9,7 @@ from strategies import frames, modest
 from lima2_tango.core.frame import FrameSpec
 from lima2_tango.core.pool import Pool
 from lima2_tango.processing.nodes.accumulation import Accumulator
+from lima2_tango.testing import references as reference
 from lima2_tango.testing.nodes import make_block, make_data, with_gaps
 
 SPEC = FrameSpec(1, 3, 4, np.dtype("u2"))

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import dtypes, frames, images, masks, modest
@@ -16,6 +15,7 @@ from lima2_tango.processing.nodes.binning import Binning
 from lima2_tango.processing.nodes.correction import Correction
 from lima2_tango.processing.nodes.crop import Crop
 from lima2_tango.processing.nodes.mirror import Mirror
+from lima2_tango.testing import references as reference
 from lima2_tango.testing.nodes import make_block, with_gaps
 
 SPEC = FrameSpec(1, 6, 8, np.dtype("u2"))

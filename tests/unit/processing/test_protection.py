@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import frames, masks, modest, rectangles
@@ -11,6 +10,7 @@ from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import FrameSpec
 from lima2_tango.core.roi import PixelSize, Rectangle
 from lima2_tango.processing.nodes.protection import CountRateProtection
+from lima2_tango.testing import references as reference
 from lima2_tango.testing.nodes import make_block, with_gaps
 
 SECOND = 1_000_000

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import arcs, frames, masks, modest, rectangles
@@ -13,6 +12,7 @@ from lima2_tango.core.roi import Arc, Direction, PixelPosition, PixelSize, Posit
 from lima2_tango.processing.nodes.profiles import RoiProfiles
 from lima2_tango.processing.nodes.statistics import RoiStatistics
 from lima2_tango.processing.rows import ROI
+from lima2_tango.testing import references as reference
 from lima2_tango.testing.nodes import make_block, make_data, with_gaps
 
 SPEC = FrameSpec(1, 6, 8, np.dtype("u2"))

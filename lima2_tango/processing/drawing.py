@@ -1,0 +1,150 @@
+"""A pipeline's graph as people read it: a tree, a diagram, or JSON."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lima2_tango.core.acquisition import AcquisitionParams
+from lima2_tango.core.errors import ParamError
+from lima2_tango.core.frame import FrameSpec
+from lima2_tango.core.params import Params
+
+from .executor import Workers
+from .graph import Graph, Output
+from .graphed import made_of
+from .pipeline import Setup
+from .plugin import PipelinePlugin
+from .task import CAMERA, Made, Rows, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A graph to draw: as it is declared or, with `made`, as it is for frames and parameters."""
+
+    plugin: PipelinePlugin
+    graph: Graph
+    made: Made | None = None
+
+    @classmethod
+    def declared(cls, plugin: PipelinePlugin) -> "Drawing":
+        """Raises ParamError for a pipeline without a graph, GraphError for one whose graph does not fit together."""
+        if plugin.graph is None:
+            raise ParamError("name", plugin.class_name, "this pipeline is code alone, it declares no graph")
+        graph = plugin.graph()
+        graph.check(plugin.params)
+        return cls(plugin, graph)
+
+    def prepared(self, params: Params, acquisition: AcquisitionParams, spec: FrameSpec) -> "Drawing":
+        """As at Prepare, for frames of `spec`; raises GraphError or ParamError as Prepare does."""
+        from lima2_tango.core.pool import Pool
+
+        workers = Workers(1)
+        try:
+            setup = Setup(acquisition, spec, 0, Pool(0), workers, _no_sink)
+            return Drawing(self.plugin, self.graph, made_of(self.graph, params, setup))
+        finally:
+            workers.close()
+
+    def tree(self) -> str:
+        """Every node below the one that it reads, with its parameters; outputs in brackets."""
+        lines = [(CAMERA, self._spec_text(CAMERA)), *self._lines(CAMERA, "")]
+        width = max(len(left) for left, _ in lines)
+        return "\n".join(f"{left:<{width}}  {right}".rstrip() for left, right in lines)
+
+    def mermaid(self) -> str:
+        """A flow chart, as Markdown pages show it."""
+        lines = ["flowchart LR", f'    {CAMERA}(["{CAMERA}"])']
+        for task in self.graph.tasks:
+            lines.append(f'    {task.name}["{task.name}<br><small>{task.does}</small>"]')
+            lines.append(f"    {task.reads} --> {task.name}")
+        for output in self.graph.outputs:
+            shape = f'[("{output.label}<br><small>{", ".join(_ends(self.plugin, output))}</small>")]'
+            lines.append(f"    out_{output.label}{shape}")
+            lines.append(f"    {output.stream} --> out_{output.label}")
+        rows = (task for task in self.graph.tasks if isinstance(task, Rows))
+        return "\n".join([*lines, *(f'    {task.name} --> out_{task.name}[("{task.command}")]' for task in rows)])
+
+    def document(self) -> dict[str, Any]:
+        """What a program wants to know; `spec` is null in a graph as declared, and for what makes no frames."""
+        nodes = [
+            {
+                "name": task.name,
+                "does": task.does,
+                "reads": task.reads,
+                "params": list(task.params),
+                "makes": task.makes,
+                "command": task.command if isinstance(task, Rows) else None,
+                "active": None if self.made is None else self._is_active(task),
+                "spec": self._spec(task.name),
+            }
+            for task in self.graph.tasks
+        ]
+        outputs = [
+            {
+                "label": output.label,
+                "keeps": output.stream,
+                "saving": output.saving or None,
+                "commands": _getters(self.plugin, output),
+                "counters": [*output.counts, *filter(None, [output.saved]), *output.tallies],
+                "rows": list(output.rows),
+                "spec": self._spec(output.stream),
+            }
+            for output in self.graph.outputs
+        ]
+        return {"class_name": self.plugin.class_name, "nodes": nodes, "outputs": outputs}
+
+    def _lines(self, stream: str, indent: str) -> Iterator[tuple[str, str]]:
+        """(name below its branch, what it is) of all that follows a stream."""
+        outputs = [output for output in self.graph.outputs if output.stream == stream]
+        tasks = [task for task in self.graph.tasks if task.reads == stream]
+        last = len(outputs) + len(tasks) - 1
+        for i, output in enumerate(outputs):
+            what = ", ".join(_ends(self.plugin, output)) + self._spec_text(output.stream, ": ")
+            yield f"{indent}{_branch(i == last)}[{output.label}]", what
+        for i, task in enumerate(tasks, len(outputs)):
+            yield f"{indent}{_branch(i == last)}{task.name}", self._about(task)
+            yield from self._lines(task.name, indent + ("   " if i == last else "│  "))
+
+    def _about(self, task: Task) -> str:
+        if self.made is not None and not self._is_active(task):
+            return "-"
+        to = f" -> {task.command}" if isinstance(task, Rows) else ""
+        asked = f" ({', '.join(task.params)})" if task.params else ""
+        return f"{task.does}{asked}{to}{self._spec_text(task.name, ': ')}"
+
+    def _is_active(self, task: Task) -> bool:
+        return self.made is not None and self.made.stands_for[task.name] == task.name
+
+    def _spec(self, name: str) -> dict[str, Any] | None:
+        if self.made is None or (there := self.made.stands_for[name]) not in self.made.streams:
+            return None
+        stream = self.made.streams[there]
+        spec = stream.spec
+        shape = {"channels": spec.channels, "height": spec.height, "width": spec.width}
+        return {**shape, "dtype": spec.dtype.name, "per": stream.per}
+
+    def _spec_text(self, name: str, before: str = "") -> str:
+        spec = self._spec(name)
+        if spec is None:
+            return ""
+        per = f", one for {spec['per']} of the camera" if spec["per"] > 1 else ""
+        return f"{before}{spec['channels']} x {spec['height']} x {spec['width']} {spec['dtype']}{per}"
+
+
+def _branch(is_last: bool) -> str:
+    return "└─ " if is_last else "├─ "
+
+
+def _getters(plugin: PipelinePlugin, output: Output) -> list[str]:
+    """Commands that read single frames of an output."""
+    vectors = {command: label for command, (label, _) in plugin.vector_commands.items()}
+    getters = {**plugin.frame_commands, **vectors, **plugin.sparse_commands}
+    return [command for command, label in getters.items() if label == output.label]
+
+
+def _ends(plugin: PipelinePlugin, output: Output) -> list[str]:
+    return [*_getters(plugin, output), *([f"saved as {output.saving}"] if output.saving else [])]
+
+
+def _no_sink(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("a drawing saves nothing")

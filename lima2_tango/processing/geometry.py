@@ -1,0 +1,176 @@
+"""From a detector's geometry to the images and the matrix that the integrating pipelines read, by pyFAI."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_tango.core.errors import Lima2Error, ParamError
+from lima2_tango.core.frame import FrameSpec
+
+from .images import load_image
+from .matrix import BINS_MAX
+
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, AssertionError)
+"""What pyFAI raises for a file that is no geometry."""
+
+
+class Splitting(StrEnum):
+    """How a pixel is shared among the bins that it touches."""
+
+    NO = "no"
+    BBOX = "bbox"
+    FULL = "full"
+
+
+class Unit(StrEnum):
+    """Of the radius; pyFAI's names."""
+
+    TWO_THETA_DEG = "2th_deg"
+    TWO_THETA_RAD = "2th_rad"
+    Q_NM = "q_nm^-1"
+    Q_ANGSTROM = "q_A^-1"
+    R_MM = "r_mm"
+
+    @property
+    def needs_wavelength(self) -> bool:
+        return self in {Unit.Q_NM, Unit.Q_ANGSTROM}
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What the bins of an integration are."""
+
+    bins: int = 0
+    """How many; 0 is one for each pixel between the beam and the farthest corner."""
+    splitting: Splitting = Splitting.FULL
+    unit: Unit = Unit.Q_NM
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Everything that depends on the geometry alone."""
+
+    grid: Grid
+    shape: tuple[int, int]
+    """(row, column) of the frames."""
+    matrix: tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
+    """data, indices, indptr of pyFAI's csr engine."""
+    radius1d: NDArray[np.float64]
+    """[bin] centre of each bin, in the unit of the grid."""
+    radius2d: NDArray[np.float64]
+    """[row, column] radius at the centre of each pixel, in that unit."""
+    mask: NDArray[np.uint8]
+    """[row, column] 1 is masked, as pyFAI has it."""
+    solid_angle: NDArray[np.float32]
+    """[row, column] relative to that at the point of normal incidence."""
+    polarization: NDArray[np.float32] | None = None
+    """[row, column]; None where no factor was given."""
+
+
+def calibrate(
+    poni: Path, grid: Grid, shape: tuple[int, int] | None = None, mask: str = "", polarization: float | None = None
+) -> Calibrated:
+    """Make everything for frames of the detector of a .poni file.
+
+    `shape` (rows, columns) is needed where the file does not name a detector that has one. `mask` is the path of an
+    image that is not 0 where a pixel is masked; the detector's own gaps are masked too. `polarization` is pyFAI's
+    factor, -1 to 1. Raises ParamError, named after the option of `lima2 calibrate`, for what cannot be.
+    """
+    integrator = _load(poni)
+    shape = _shape_of(integrator, shape, poni)
+    if grid.unit.needs_wavelength and not integrator.wavelength:
+        reason = f"{poni} has no wavelength: add its line, or choose 2th_deg or r_mm"
+        raise ParamError("--unit", str(grid.unit), reason)
+    if polarization is not None and not -1 <= polarization <= 1:
+        raise ParamError("--polarization", polarization, "give a factor from -1 (vertical) to 1 (horizontal)")
+    masked = _mask(integrator, shape, mask)
+    bins = grid.bins or min(BINS_MAX, integrator.guess_npt_rad())
+    if not 1 <= bins <= BINS_MAX:
+        raise ParamError("--bins", bins, f"give 1 to {BINS_MAX}, or 0 for one a pixel")
+    made = Grid(bins, grid.splitting, grid.unit)
+    matrix, radius1d = _matrix(integrator, made, shape, masked)
+    radius2d = integrator.array_from_unit(shape, "center", integrator_unit(made.unit), scale=True)
+    factor = None if polarization is None else integrator.polarization(shape, factor=polarization)
+    return Calibrated(
+        made,
+        shape,
+        matrix,
+        radius1d,
+        np.asarray(radius2d, np.float64),
+        masked.astype(np.uint8),
+        integrator.solidAngleArray(shape).astype(np.float32),
+        None if factor is None else factor.astype(np.float32),
+    )
+
+
+def integrator_unit(unit: Unit) -> Any:
+    """pyFAI's own object for a unit."""
+    from pyFAI.units import to_unit
+
+    return to_unit(str(unit))
+
+
+def _load(poni: Path) -> Any:
+    """pyFAI's integrator."""
+    try:
+        import pyFAI  # half a second, and an extra of the installation
+    except ModuleNotFoundError as error:
+        raise Lima2Error(f"calibration needs {error.name}: pip install 'lima2_tango[fai]'") from error
+    if not poni.is_file():
+        raise ParamError("GEOMETRY", str(poni), "there is no such file: correct its name")
+    try:
+        text = poni.read_text(encoding="utf-8").lower()
+        if "distance" not in text or "poni1" not in text:
+            raise ValueError("Distance, Poni1 and Poni2 are not in it")
+        integrator = pyFAI.load(str(poni))
+        usable = np.isfinite([integrator.dist, integrator.poni1, integrator.poni2]).all() and integrator.dist > 0
+    except UNREADABLE as error:
+        reason = f"it cannot be read as a geometry ({' '.join(str(error).split())}): give a .poni file of pyFAI"
+        raise ParamError("GEOMETRY", str(poni), reason) from error
+    if not usable:
+        raise ParamError("GEOMETRY", str(poni), f"its distance is {integrator.dist} m: calibrate again")
+    return integrator
+
+
+def _shape_of(integrator: Any, asked: tuple[int, int] | None, poni: Path) -> tuple[int, int]:
+    """(row, column), which the integrator has from now on."""
+    known = integrator.detector.shape
+    if known is None and asked is None:
+        reason = f"{poni} names no detector with a shape: give the rows and columns of the frames"
+        raise ParamError("--shape", None, reason)
+    if asked is not None and min(asked) < 1:
+        raise ParamError("--shape", list(asked), "give the rows and the columns of the frames, 1 or more")
+    if known is not None and asked is not None and tuple(known) != tuple(asked):
+        reason = f"{poni} is of a detector of {known[0]} x {known[1]} pixels (rows, columns): leave it out"
+        raise ParamError("--shape", list(asked), reason)
+    shape = asked if known is None else known
+    assert shape is not None  # refused above
+    integrator.detector.shape = tuple(shape)
+    return int(shape[0]), int(shape[1])
+
+
+def _mask(integrator: Any, shape: tuple[int, int], path: str) -> NDArray[np.bool_]:
+    """Gaps of the detector, and pixels of the file."""
+    gaps = integrator.detector.mask
+    masked = np.zeros(shape, np.bool_) if gaps is None else np.asarray(gaps) != 0
+    if path:
+        masked = masked | (load_image(path, "--mask", FrameSpec(1, *shape, np.dtype(np.uint8))) != 0)
+    if masked.all():
+        reason = "every pixel is masked; here a pixel is masked where the image is not 0, as in pyFAI"
+        raise ParamError("--mask", path, reason)
+    return masked
+
+
+def _matrix(integrator: Any, grid: Grid, shape: tuple[int, int], masked: NDArray[np.bool_]) -> tuple[Any, Any]:
+    """Matrix of pyFAI's csr engine, and the centres of its bins."""
+    method = (str(grid.splitting), "csr", "cython")
+    ones = np.ones(shape, np.float32)
+    integrated = integrator.integrate1d(
+        ones, grid.bins, method=method, mask=masked, unit=integrator_unit(grid.unit), correctSolidAngle=False
+    )
+    (engine,) = (made.engine for made in integrator.engines.values())
+    return (engine.data, engine.indices, engine.indptr), np.asarray(integrated.radial, np.float64)
