@@ -182,18 +182,20 @@ def warm() -> None:
         fill(Generator(pixel_type=pixel_type), np.zeros(1, np.int64), np.empty((1, 1, 1, 1), pixel_type.dtype))
 
 
-def fill(generator: Generator, numbers: NDArray[np.int64], images: NDArray[np.generic]) -> None:
-    """Make the images with these numbers in `images` [image, channel, row, column]."""
+def fill(
+    generator: Generator, numbers: NDArray[np.int64], images: NDArray[np.generic], top: int = 0, left: int = 0
+) -> None:
+    """Make the images with these numbers in `images` [image, channel, row, column], from this row and column on."""
     from ._pixels import store  # numba takes most of a second to import: not before the first image is made
 
     pattern = generator.pattern
     _, channels, height, width = images.shape
-    columns = np.arange(width, dtype=np.float64)
-    for top in range(0, height, ROWS):
-        rows = np.arange(top, min(top + ROWS, height), dtype=np.float64)[:, np.newaxis]
+    columns = np.arange(left, left + width, dtype=np.float64)
+    for first in range(0, height, ROWS):
+        rows = np.arange(top + first, top + min(first + ROWS, height), dtype=np.float64)[:, np.newaxis]
         intensity = pattern.intensity(0, rows, columns)
         for position, k in enumerate(numbers.tolist()):
             if pattern.moves:
                 intensity = pattern.intensity(k, rows, columns)
             for channel in range(channels):
-                store(intensity, pattern.grow(k) / (channel + 1), images[position, channel, top : top + ROWS])
+                store(intensity, pattern.grow(k) / (channel + 1), images[position, channel, first : first + ROWS])

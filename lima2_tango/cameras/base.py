@@ -140,6 +140,10 @@ class ReceiverHalf(ABC, Generic[P]):
     def prepare(self, params: P, rank: int, receivers: int, pool: Pool) -> FrameSpec:
         """Check, allocate, and promise the frames' shape; `receivers` is how many are expected to take part."""
 
+    def promise(self, params: P) -> FrameSpec:
+        """The frames' shape alone, for a receiver whose frames another rank acquires."""
+        raise ParamError("$.det.topology", params.sharing, "this camera delivers frames to each receiver by itself")
+
     @abstractmethod
     def blocks(self, series: Series) -> Generator[Block | EndOfSeries]:
         """This receiver's frames in order of index, then the end. Not pulled, it waits or applies its loss policy."""

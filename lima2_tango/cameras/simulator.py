@@ -1,23 +1,25 @@
 """A detector without hardware: images made in advance, delivered in real time, triggered like a real one."""
 
+import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lima2_tango.core.acquisition import AcquisitionParams, Dispatch, TriggerMode
-from lima2_tango.core.errors import DetectorError, StateError
+from lima2_tango.core.acquisition import AcquisitionParams, Dispatch, Sharing, TriggerMode
+from lima2_tango.core.errors import DetectorError, ParamError, StateError
 from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.losses import Losses, Overload, placeholders
+from lima2_tango.core.modules import Layout
 from lima2_tango.core.params import Int, Params
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import OnTrigger, Series
 
 from ._edges import TriggerInput, TriggerPort
-from ._images import Generator, fill, warm
+from ._images import Generator, warm
+from ._modules import Modules, Parts, Rectangles, View, Whole, layout
 from ._ring import Order, Ring
 from .base import Capabilities, ControlHalf, DetectorInfo, ExtraCommand, PacedReceiver, Plugin, block_length
 
@@ -30,7 +32,8 @@ class Detector(Params):
 
     generator: Generator = Generator()
     dispatch_mode: Dispatch = Dispatch.ROUND_ROBIN
-    """Who gets a frame: round_robin, predictive_random (a fixed sequence) or full_random."""
+    """Who gets a frame: round_robin, predictive_random (a fixed sequence), full_random, or least_loaded (with
+    distributed_processing: who has the least to do)."""
     nb_prefetch_frames: Annotated[Int, Field(ge=1, le=65536)] = 16
     """Images made in advance; frame i shows image i modulo this number [frame]."""
     dropped_frame_idx: FrameNumber = 0
@@ -46,6 +49,15 @@ class Detector(Params):
     """Columns of a frame [pixel]."""
     height: Side = 2048
     """Rows of a frame [pixel]."""
+    topology: Sharing = Sharing.FULL_FRAMES
+    """How receivers share the detector: full_frames (each acquires its own), distributed_processing (the control's
+    rank acquires and scatters them), partial_frames (each acquires its modules, frames are assembled), or
+    kept_partial_frames (each processes and saves its part; only where the control drives)."""
+    acquisition_rank: Annotated[Int, Field(ge=-1, le=1023)] = -1
+    """With distributed_processing: the receiver whose process acquires for all, beside its own work; -1 for the
+    control's process, which has no other."""
+    modules: Modules = ()
+    """Modules of the detector, for partial frames; none given: one stripe over the frame for each receiver."""
     trigger_port: Annotated[Int, Field(ge=0, le=65535)] = 0
     """UDP port on 127.0.0.1 whose datagrams (first byte 0 or 1) are the level of the trigger input; 0 for none."""
 
@@ -56,6 +68,18 @@ class SimulatorParams(AcquisitionParams):
     @property
     def dispatch(self) -> Dispatch:
         return self.det.dispatch_mode
+
+    @property
+    def sharing(self) -> Sharing:
+        return self.det.topology
+
+    @property
+    def acquisition_rank(self) -> int:
+        return self.det.acquisition_rank
+
+    def layout(self, receivers: int) -> Layout:
+        det = self.det
+        return layout(det.modules, det.height, det.width, receivers, everyone=det.topology.kept)
 
 
 class SimulatorControl(ControlHalf[SimulatorParams]):
@@ -82,6 +106,7 @@ class SimulatorControl(ControlHalf[SimulatorParams]):
 
     def prepare(self, params: SimulatorParams) -> None:
         self.capabilities.check(params.acq)
+        _check_sharing(params.det)
         self.close()
         self._params = params
         if params.det.trigger_port:
@@ -110,31 +135,67 @@ class SimulatorControl(ControlHalf[SimulatorParams]):
             self._port = None
 
 
+_PARTIAL: dict[Sharing, type[Parts]] = {
+    Sharing.PARTIAL_FRAMES: Parts,
+    Sharing.KEPT_PARTIAL_FRAMES: Rectangles,
+}
+
+
+def _check_sharing(det: Detector) -> None:
+    if det.acquisition_rank >= 0 and det.topology is not Sharing.DISTRIBUTED_PROCESSING:
+        reason = (
+            f"with $.det.topology {det.topology} every receiver acquires: give -1, or choose distributed_processing"
+        )
+        raise ParamError("$.det.acquisition_rank", det.acquisition_rank, reason)
+    if det.modules and det.topology not in _PARTIAL:
+        reason = (
+            f"with $.det.topology {det.topology} frames have no parts: choose {' or '.join(_PARTIAL)}, or give none"
+        )
+        raise ParamError("$.det.modules", f"{len(det.modules)} modules", reason)
+
+
 class SimulatorReceiver(PacedReceiver[SimulatorParams]):
     def __init__(self) -> None:
         self._ring: Ring | None = None
-        self._made: tuple[Generator, FrameSpec, Order] | None = None
+        self._made: tuple[View, Order] | None = None
+
+    def promise(self, params: SimulatorParams) -> FrameSpec:
+        _check_sharing(params.det)
+        return Whole(params.det.generator, params.det.height, params.det.width).spec
 
     def prepare(self, params: SimulatorParams, rank: int, receivers: int, pool: Pool) -> FrameSpec:
         det = params.det
-        self._det, self._pool = det, pool
-        generator = det.generator
-        self._spec = FrameSpec(generator.nb_channels, det.height, det.width, generator.pixel_type.dtype)
-        self.frames_per_block = block_length(self._spec)
-        self.losses = Losses(det.overload, det.nb_buffered_frames, self._spec)
-        dealt = det.dispatch_mode is Dispatch.ROUND_ROBIN
+        self._params, self._det, self._pool = params, det, pool
+        _check_sharing(det)
+        dealt = det.dispatch_mode is Dispatch.ROUND_ROBIN and det.topology not in _PARTIAL
         count = det.nb_prefetch_frames
-        self._make_images(Order(rank, receivers, count) if dealt else Order(0, 1, count))
-        return self._spec
+        self._see(rank, receivers, Order(rank, receivers, count) if dealt else Order(0, 1, count))
+        return self._view.spec
 
     def begin(self, series: Series) -> None:
-        self._make_images(Order.of(series.topology, series.rank, self._det.nb_prefetch_frames))
+        topology = series.topology
+        self._see(series.rank, topology.receivers, Order.of(topology, series.rank, self._det.nb_prefetch_frames))
+        self._lateness = self._view.delay + series.exposure
+
+    def _see(self, rank: int, receivers: int, order: Order) -> None:
+        """This receiver is that one of so many, and shows images in this order."""
+        det = self._det
+        partial = _PARTIAL.get(det.topology)
+        if partial is None:
+            self._view: View = Whole(det.generator, det.height, det.width)
+        else:
+            self._view = partial(det.generator, det.modules, self._params.layout(receivers), rank)
+        self._spec = self._view.spec
+        self.frames_per_block = block_length(self._spec)
+        self.losses = Losses(det.overload, det.nb_buffered_frames, self._spec)
+        self._make_images(order)
 
     def read(self, local: int, indices: NDArray[np.int64], times: NDArray[np.float64]) -> Iterator[Block]:
-        assert self._ring is not None
+        if self._view.delay:
+            time.sleep(max(0.0, times[-1] + self._lateness - time.time()))
         start = 0
         for position in self._special(indices):
-            yield from self._ring.blocks(local + start, indices[start:position], times[start:position])
+            yield from self._blocks(local + start, indices[start:position], times[start:position])
             if indices[position] == self._det.failed_frame_idx:
                 raise DetectorError(
                     f"frame {indices[position]} failed, as $.det.failed_frame_idx asks: set it to 0 for a run without",
@@ -142,7 +203,11 @@ class SimulatorReceiver(PacedReceiver[SimulatorParams]):
                 )
             start = position + 1
             yield from placeholders(self._spec, local + position, indices[position:start], times[position:start])
-        yield from self._ring.blocks(local + start, indices[start:], times[start:])
+        yield from self._blocks(local + start, indices[start:], times[start:])
+
+    def _blocks(self, local: int, indices: NDArray[np.int64], times: NDArray[np.float64]) -> Iterator[Block]:
+        assert self._ring is not None
+        return map(self._view.dress, self._ring.blocks(local, indices, times))
 
     def close(self) -> None:
         if self._ring is not None:
@@ -151,11 +216,10 @@ class SimulatorReceiver(PacedReceiver[SimulatorParams]):
 
     def _make_images(self, order: Order) -> None:
         """Have the images of this order in memory; those of the last run stay where they are the same."""
-        wanted = (self._det.generator, self._spec, order)
+        wanted = (self._view, order)
         if self._made != wanted:
             self.close()
-            make = partial(fill, self._det.generator)
-            self._ring = Ring(order, self._spec, self.frames_per_block, self._pool, make)
+            self._ring = Ring(order, self._spec, self.frames_per_block, self._pool, self._view.fill)
             self._ring.load()
             self._made = wanted
 

@@ -6,11 +6,14 @@ from threading import RLock, get_ident
 from typing import Any
 
 from lima2_tango.cameras.base import ControlHalf, Plugin
-from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
-from lima2_tango.core.errors import AgreementError, StateError, as_lima2
+from lima2_tango.core.acquisition import AcquisitionParams, Sharing, TriggerMode
+from lima2_tango.core.errors import AgreementError, ParamError, StateError, as_lima2
+from lima2_tango.core.series import Topology
 from lima2_tango.core.state import Event, State, StateMachine
 from lima2_tango.transport.agreement import Coordinator
+from lima2_tango.transport.topology import check_topology, make_topology
 
+from .acquirer import Acquirer
 from .parameters import Parameterised
 from .settings import Settings
 
@@ -26,12 +29,16 @@ class Driver(Enum):
 class Controller(Parameterised):
     """The detector's side of every run, and its agreement."""
 
-    def __init__(self, plugin: Plugin, settings: Settings, coordinator: Coordinator) -> None:
+    def __init__(
+        self, plugin: Plugin, settings: Settings, coordinator: Coordinator, acquirer: Acquirer | None = None
+    ) -> None:
+        """`acquirer` makes the frames of runs in which this rank acquires for all; without it there are none."""
         super().__init__(plugin, settings)
         self.machine = StateMachine()
         self.camera: ControlHalf[Any] = plugin.control()
         self.error: Exception | None = None
         self._coordinator = coordinator
+        self._acquirer = acquirer
         self._lock = RLock()
         """Held while the camera is told something: one thing at a time."""
         self.driver = Driver.CALLER
@@ -45,12 +52,17 @@ class Controller(Parameterised):
     @property
     def nb_frames_acquired(self) -> int:
         """Frames that the receivers have taken in the current or last run."""
-        return self._coordinator.nb_frames
+        shares = self._coordinator.nb_receivers if self._prepared.sharing.kept else 1
+        return self._coordinator.nb_frames // max(1, shares)
 
     @property
     def armed_params(self) -> AcquisitionParams:
         """What the detector is armed for."""
         return self._armed
+
+    def dealt(self, uuid: str) -> Topology | None:
+        """Who got which frame of one of the last runs, where this rank acquired for all; else None."""
+        return None if self._acquirer is None else self._acquirer.dealt(uuid)
 
     def build(self) -> None:
         """The fallible part of Prepare: check the parameters and the ranks, and arm the detector."""
@@ -63,6 +75,7 @@ class Controller(Parameterised):
             try:
                 params = self.acq_params
                 self.camera.capabilities.check(params.acq)
+                self._check_sharing(params)
                 self._arm(params)
             except BaseException:
                 self.machine.try_fire(Event.DONE)  # what was armed before is not any more
@@ -84,6 +97,13 @@ class Controller(Parameterised):
         """Raise StateError where this thread's `build` cannot become a run of that driver."""
         with self._lock:
             self.machine.check(Event.PREPARE)
+            if driver is Driver.CALLER and self._armed.sharing.kept:
+                raise ParamError(
+                    "$.det.topology",
+                    self._armed.sharing,
+                    "a conductor takes the frames of receiver 0 for those of all: choose partial_frames, or let this "
+                    "control drive the run (Prepare with an empty uuid)",
+                )
             if self._built.get(get_ident()) is not self._armed:
                 raise StateError("another client's Prepare came in between: prepare again")
             if self.machine.state is State.PREPARED and self.driver is not driver:
@@ -127,8 +147,16 @@ class Controller(Parameterised):
                 self._arm(self._prepared)
             self.machine.fire(Event.START)
             uuid = self._uuid
-            self._coordinator.start(uuid, over or (lambda errors: self._over(uuid, errors)))
+            acquirer = self._acquirer_of(self._prepared)
+            self._coordinator.start(
+                uuid,
+                over or (lambda errors: self._over(uuid, errors)),
+                str(self._prepared.sharing),
+                self._prepared.acquisition_rank if self._scattered(self._prepared) else None,
+            )
             try:
+                if acquirer is not None:
+                    acquirer.start(uuid, self._acquisition_failed)
                 self.camera.start(self._coordinator.grant)
             except Exception as error:
                 self._coordinator.stop()
@@ -190,10 +218,48 @@ class Controller(Parameterised):
         """The process goes down."""
         self.stop()
         self.camera.close()
+        if self._acquirer is not None:
+            self._acquirer.close()
 
     def _arm(self, params: AcquisitionParams) -> None:
         self._armed = params
         self.camera.prepare(params)
+        acquirer = self._acquirer_of(params)
+        if acquirer is not None:
+            acquirer.prepare(params)
+
+    def _check_sharing(self, params: AcquisitionParams) -> None:
+        """Raise ParamError where the receivers of this job cannot share the detector so."""
+        check_topology(params.sharing, params.dispatch)
+        receivers = self._coordinator.nb_receivers
+        if params.acquisition_rank >= receivers:
+            reason = f"there are {receivers} receivers: give 0 to {receivers - 1}, or -1 for the control's process"
+            raise ParamError("$.det.acquisition_rank", params.acquisition_rank, reason)
+        if params.sharing in {Sharing.PARTIAL_FRAMES, Sharing.KEPT_PARTIAL_FRAMES}:
+            params.layout(receivers)
+
+    def _topology(self, params: AcquisitionParams) -> Topology:
+        return make_topology(params.dispatch, max(1, self._coordinator.nb_receivers), 0, params.sharing)
+
+    def _scattered(self, params: AcquisitionParams) -> bool:
+        """One rank acquires for all."""
+        return not self._topology(params).parts(0)
+
+    def _acquirer_of(self, params: AcquisitionParams) -> Acquirer | None:
+        """What makes the frames, where this process does."""
+        if not self._scattered(params) or params.acquisition_rank >= 0:
+            return None
+        if self._acquirer is None:
+            raise StateError("this control was made without a camera of its own: it cannot acquire for all")
+        return self._acquirer
+
+    def _acquisition_failed(self, uuid: str, error: Exception) -> None:
+        """The frames that this rank makes end; its receivers end with them."""
+        with self._lock:
+            if uuid == self._uuid and self.machine.state is State.RUNNING:
+                self.camera.stop()
+                self.error = as_lima2(error)
+                self.machine.fire(Event.FAIL)
 
     def _over(self, uuid: str, errors: list[str]) -> None:
         """All receivers have taken their last frame, or could not start."""

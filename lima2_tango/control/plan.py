@@ -1,6 +1,6 @@
 """What a run that the control drives asks of each receiver (contract section 6.6), and who has which frame."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_tango.core.acquisition import AcquisitionParams, Dispatch
+from lima2_tango.core.acquisition import AcquisitionParams, Dispatch, Image
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.params import Params
 from lima2_tango.core.series import Topology
@@ -20,8 +20,17 @@ from .parameters import Choice
 
 P = TypeVar("P", bound=Params)
 
+WITH_PARTS = "LimaProcessingLegacy"
+"""The pipeline whose frames can stay in parts."""
+WITH_REGIONS = ("statistics", "profiles")
+"""Its parameters whose regions lie in whole frames."""
+
 SHARED = ("acc_nb_frames_reset", "acc_nb_frames_xfer")
 """Counts of frames that the receivers share, each doing its part of them."""
+
+
+def _nobody(_: str) -> Topology | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -32,15 +41,26 @@ class Plan:
     acq: AcquisitionParams
     choice: Choice
     receivers: int
+    dealt: Callable[[str], Topology | None] = _nobody
+    """Who got which frame of a run, by its uuid, where that is only known to the rank that dealt them."""
+
+    @property
+    def topology(self) -> Topology:
+        return self.dealt(self.uuid) or self._declared
 
     @cached_property
-    def topology(self) -> Topology:
-        return make_topology(self.acq.dispatch, self.receivers, crc32(self.uuid.encode()))
+    def _declared(self) -> Topology:
+        return make_topology(self.acq.dispatch, self.receivers, crc32(self.uuid.encode()), self.acq.sharing)
 
     @property
     def in_turn(self) -> bool:
         """Frame i is on receiver i modulo their number."""
         return self.receivers == 1 or self.acq.dispatch is Dispatch.ROUND_ROBIN
+
+    @property
+    def copies(self) -> int:
+        """Receivers that count the same frame: each has a part of it."""
+        return self.receivers if self.acq.sharing.kept else 1
 
     @property
     def accumulated(self) -> bool:
@@ -56,7 +76,28 @@ class Plan:
                 "dealt at random: accumulate with round_robin dispatch, or on one receiver"
             )
             raise ParamError("$.accumulation.enabled", True, reason)
+        if self.acq.dispatch is Dispatch.LEAST_LOADED and self.acq.acquisition_rank >= 0:
+            reason = "the control that drives has to know who got which frame: acquire in its own process, -1"
+            raise ParamError("$.det.acquisition_rank", self.acq.acquisition_rank, reason)
+        if self.acq.sharing.kept:
+            self._check_kept()
         self.texts(0)
+
+    def _check_kept(self) -> None:
+        """Raise ParamError for what cannot be done with parts of frames."""
+        if self.choice.plugin.class_name != WITH_PARTS:
+            reason = f"with $.det.topology {self.acq.sharing} frames stay in parts, which only {WITH_PARTS} can save"
+            raise ParamError("$.class_name", self.choice.plugin.class_name, reason)
+        reason = f"not with $.det.topology {self.acq.sharing}: each receiver sees its part of a frame only"
+        if self.acq.img != Image():
+            raise ParamError("$.img", self.acq.img.model_dump(mode="json"), f"binning, roi and flip: {reason}")
+        if self.accumulated:
+            raise ParamError("$.accumulation.enabled", True, reason)
+        for name in WITH_REGIONS:
+            block = getattr(self.choice.params, name, None)
+            for key, regions in block if isinstance(block, Params) else ():
+                if getattr(block, "enabled", False) and isinstance(regions, tuple) and regions:
+                    raise ParamError(f"$.{name}.{key}", f"{len(regions)} regions", reason)
 
     def texts(self, rank: int) -> tuple[str, str]:
         """Acquisition and processing parameters of one receiver, JSON; raises ParamError."""

@@ -16,6 +16,8 @@ Kind = Literal["dense", "vector", "sparse"]
 
 KINDS: Mapping[str, Kind] = {"saving_fai": "vector", "saving_sparse": "sparse"}
 """What a stream holds, by the name of its saving parameters; the others hold images."""
+SUMS = ("saving_accumulation_corrected", "saving_accumulation_peak")
+"""Streams of sums (Smx): each receiver has its own, now and then, so no master file can put them in one order."""
 INFOS: Mapping[str, str] = {"saving_fai": "vector_info"}
 """Attribute with the shape of a stream's frames; `processed_frame_info` of the others."""
 
@@ -30,14 +32,15 @@ def check_masters(plan: Plan) -> None:
     from lima2_tango.saving.master import check_master  # HDF5 takes half a second to load: not at start-up
 
     for name, saving in plan.savings():
-        check_master(saving, f"$.{name}")
+        if name not in SUMS:
+            check_master(saving, f"$.{name}")
 
 
 def nb_files(plan: Plan, saved: Sequence[int], closed: Sequence[bool]) -> list[list[int]]:
     """By stream and receiver: how many data files are complete; arguments as those of `write_masters`."""
     return [
-        [-(-count // saving.nb_frames_per_file) for count in _readable(saving, saved, closed)]
-        for _, saving in plan.savings()
+        [-(-count // saving.nb_frames_per_file) for count in _readable(saving, _rows(plan, name, saved), closed)]
+        for name, saving in plan.savings()
     ]
 
 
@@ -55,6 +58,18 @@ def data_files(plan: Plan, counts: Sequence[Sequence[int]]) -> list[str]:
     return found
 
 
+def _rows(plan: Plan, name: str, saved: Sequence[int]) -> list[int]:
+    """Rows of each receiver that so many saved frames have made."""
+    if name not in SUMS:
+        return list(saved)
+    params = plan.choice.params.fai  # type: ignore[attr-defined]  # who saves sums has them
+    transfer, reset = params.acc_nb_frames_xfer // plan.receivers, params.acc_nb_frames_reset // plan.receivers
+    if not transfer:
+        return [0] * len(saved)
+    parts = [divmod(count, reset) if reset else (0, count) for count in saved]
+    return [-(-reset // transfer) * times + -(-rest // transfer) for times, rest in parts]
+
+
 def _readable(saving: SavingParams, saved: Sequence[int], closed: Sequence[bool]) -> list[int]:
     """Frames of each receiver in files that are complete."""
     length = saving.nb_frames_per_file
@@ -68,17 +83,22 @@ def write_masters(
     closed: Sequence[bool],
     metadata: SeriesMetadata,
 ) -> list[str]:
-    """Write the master file of each saved stream; returns their paths. Raises SavingError.
+    """Write the master file of each saved stream but of sums; returns their paths. Raises SavingError.
 
     `saved` are the frames that each receiver has saved, `closed` says of each whether its last file is complete.
     """
-    from lima2_tango.saving.master import master_path, write_master
+    from lima2_tango.saving.master import master_path, write_master, write_master_of_parts
 
     written: list[str] = []
     for name, saving in plan.savings():
+        if name in SUMS:
+            continue
         rows = [plan.rows(rank, count) for rank, count in enumerate(_readable(saving, saved, closed))]
         path = master_path(saving).absolute()
-        write_master(path, saving, KINDS.get(name, "dense"), specs[name], rows, metadata)
+        if plan.acq.sharing.kept:
+            write_master_of_parts(path, saving, specs[name], plan.acq.layout(plan.receivers), rows, metadata)
+        else:
+            write_master(path, saving, KINDS.get(name, "dense"), specs[name], rows, metadata)
         written.append(str(path))
     return written
 

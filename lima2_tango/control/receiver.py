@@ -8,7 +8,7 @@ from typing import Any
 
 from lima2_tango import __version__
 from lima2_tango.cameras.base import Plugin, ReceiverHalf
-from lima2_tango.core.acquisition import AcquisitionParams, TriggerMode
+from lima2_tango.core.acquisition import AcquisitionParams, Sharing, TriggerMode
 from lima2_tango.core.errors import NotAvailableError, ParamError, StateError, as_lima2
 from lima2_tango.core.params import Params
 from lima2_tango.core.pool import Pool
@@ -18,8 +18,12 @@ from lima2_tango.processing.pipeline import Pipeline, Setup
 from lima2_tango.processing.plugin import PipelinePlugin
 from lima2_tango.saving.layout import SeriesMetadata
 from lima2_tango.transport.agreement import Participant
+from lima2_tango.transport.reach import Reach
 from lima2_tango.transport.roster import Roster
+from lima2_tango.transport.topology import check_topology, make_topology
 
+from .acquirer import Acquirer
+from .feed import Feed, Windows, make_feed
 from .parameters import Choice, Parameterised
 from .run import Run
 from .settings import Settings
@@ -39,6 +43,7 @@ UUID = re.compile("[0-9A-Za-z-]{1,64}")
 @dataclass(frozen=True, slots=True)
 class _Built:
     params: AcquisitionParams
+    feed: Feed
     plugin: PipelinePlugin
     pipeline: Pipeline[Any]
 
@@ -46,7 +51,15 @@ class _Built:
 class Receiver(Parameterised):
     """Prepares, starts and stops runs on this rank, and keeps their pipelines until they are erased."""
 
-    def __init__(self, plugin: Plugin, settings: Settings, roster: Roster, participant: Participant) -> None:
+    def __init__(
+        self,
+        plugin: Plugin,
+        settings: Settings,
+        roster: Roster,
+        participant: Participant,
+        acquirer: Acquirer | None = None,
+    ) -> None:
+        """`acquirer` makes the frames of runs in which this process acquires for all; without it there are none."""
         super().__init__(plugin, settings)
         self.machine = StateMachine()
         self.runs: dict[str, Run] = {}
@@ -55,8 +68,11 @@ class Receiver(Parameterised):
         """What went wrong in the current or last acquisition."""
         self._roster = roster
         self._participant = participant
+        self._acquirer = acquirer
         self._camera: ReceiverHalf[Any] = plugin.receiver()
         self._pool: Pool | None = None
+        self._windows: Windows | None = None
+        self._reach = Reach(lambda: roster.fabric)
         self._workers: Workers | None = None
         self._current: Run | None = None
         self._lock = RLock()
@@ -74,6 +90,11 @@ class Receiver(Parameterised):
     def nb_frames_lost(self) -> int:
         """Frames of the current or last run that the camera lost: zeros stand in their place."""
         return self._current.nb_lost if self._current else 0
+
+    @property
+    def nb_frames_incomplete(self) -> int:
+        """Frames of the current or last run that lack modules, but not all: zeros are in their place."""
+        return self._current.nb_incomplete if self._current else 0
 
     @property
     def rank(self) -> int:
@@ -117,7 +138,7 @@ class Receiver(Parameterised):
                 built.pipeline.erase()
                 self._unprepare()
                 raise StateError(f"Prepare needs the uuid of a new run (letters, digits and -), not {uuid!r}")
-            self.runs[uuid] = Run(uuid, built.params, self._camera, built.plugin, built.pipeline)
+            self.runs[uuid] = Run(uuid, built.params, built.feed, built.plugin, built.pipeline)
             return self.runs[uuid]
 
     def prepared(self, run: Run) -> None:
@@ -150,6 +171,8 @@ class Receiver(Parameterised):
                 self._unprepare()
                 raise
             self.machine.fire(Event.START)
+            if self._acquirer is not None and self._acquires(run.params, self._roster.receiver_rank()):
+                self._acquirer.start(run.uuid, lambda *_: None)  # its receivers hear of a failure, this one too
 
     def stop(self) -> None:
         """End the run at a frame that all receivers agree on; safe in every state."""
@@ -197,6 +220,10 @@ class Receiver(Parameterised):
         for run in list(self.runs.values()):
             run.end_now(timeout)
         self._camera.close()
+        if self._acquirer is not None:
+            self._acquirer.close()
+        if self._windows is not None:
+            self._windows.close()
         if self._workers is not None:
             self._workers.close()
 
@@ -205,18 +232,44 @@ class Receiver(Parameterised):
 
         self._check_trigger(params)
         rank, receivers = self.rank, len(self._roster.receivers())
-        spec = self._camera.prepare(params, rank, receivers, self._memory())
+        feed = self._feed(params, rank, receivers)
         most_frames = None if params.acq.endless else params.acq.nb_frames
         setup = Setup(
             acquisition=params,
-            spec=spec,
+            spec=feed.spec,
             rank=rank,
             pool=self._memory(),
             workers=self._threads(),
             open_sink=opener(rank, self._metadata(params, choice.params, rank), most_frames),
             allowed_commands=self.settings.allowed_commands,
         )
-        return _Built(params, choice.plugin, choice.plugin.build(choice.params, setup))
+        return _Built(params, feed, choice.plugin, choice.plugin.build(choice.params, setup))
+
+    def _feed(self, params: AcquisitionParams, rank: int, receivers: int) -> Feed:
+        check_topology(params.sharing, params.dispatch)
+        topology = make_topology(params.dispatch, receivers, 0, params.sharing)
+        if not topology.parts(0) and not self._roster.has_control:
+            raise ParamError(
+                "$.det.topology",
+                params.sharing,
+                "the control of the MPI job acquires then, and this job has none: choose full_frames, or start one",
+            )
+        if not topology.parts(0) and params.acquisition_rank >= receivers:
+            reason = f"there are {receivers} receivers: give 0 to {receivers - 1}, or -1 for the control's process"
+            raise ParamError("$.det.acquisition_rank", params.acquisition_rank, reason)
+        if self._acquirer is not None and self._acquires(params, rank):
+            self._acquirer.prepare(params, self._memory())
+        if self._windows is None:
+            self._windows = Windows(self._memory())
+        feed = make_feed(self._camera, params, rank, receivers, self._memory(), self._windows, self._reach)
+        if not feed.window:
+            self._windows.close()  # its memory is of no use to this run
+        return feed
+
+    @staticmethod
+    def _acquires(params: AcquisitionParams, rank: int) -> bool:
+        """This receiver's process acquires for all."""
+        return params.sharing is Sharing.DISTRIBUTED_PROCESSING and params.acquisition_rank == rank
 
     def _check_trigger(self, params: AcquisitionParams) -> None:
         if params.acq.trigger_mode is not TriggerMode.INTERNAL and not self._roster.has_control:

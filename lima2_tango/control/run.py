@@ -3,13 +3,11 @@
 import logging
 import time
 from collections.abc import Callable
-from contextlib import closing
 from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
 
-from lima2_tango.cameras.base import ReceiverHalf
 from lima2_tango.core.acquisition import AcquisitionParams
 from lima2_tango.core.errors import AgreementError, DataLossError, Lima2Error, StateError
 from lima2_tango.core.frame import Block, EndOfSeries
@@ -17,7 +15,10 @@ from lima2_tango.core.series import Series
 from lima2_tango.processing.pipeline import Pipeline
 from lima2_tango.processing.plugin import PipelinePlugin
 from lima2_tango.transport.agreement import Participant
+from lima2_tango.transport.messages import Go
 from lima2_tango.transport.topology import make_topology
+
+from .feed import Feed
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Run:
         self,
         uuid: str,
         params: AcquisitionParams,
-        camera: ReceiverHalf[Any],
+        feed: Feed,
         plugin: PipelinePlugin,
         pipeline: Pipeline[Any],
     ) -> None:
@@ -56,6 +57,8 @@ class Run:
         """Frames taken from the camera."""
         self.nb_lost = 0
         """Those of them that are placeholders of lost ones."""
+        self.nb_incomplete = 0
+        """Those of them that lack modules, but not all."""
         self.last_error: Exception | None = None
         """What went wrong in processing."""
         self.acquired = Event()
@@ -65,7 +68,7 @@ class Run:
         self.on_finished: list[Callable[[], None]] = []
         """Called once, after the last row can be popped and all counts are final."""
         self.on_error: list[Callable[[], None]] = []
-        self._camera = camera
+        self._feed = feed
         self._thread: Thread | None = None
         self._lock = Lock()
         self.begun = False
@@ -133,17 +136,15 @@ class Run:
             self._finish(processing_failure)
 
     def _acquire(self) -> None:
-        go = self._participant.agree(self.uuid)
+        self._feed.open()
+        go = self._participant.agree(self.uuid, self._feed.window, str(self.params.sharing))
         if go is None:  # stopped before it began
             return
-        if self.pipeline.fails_activation:
-            raise Lima2Error("the pipeline fails its activation, as its parameter failed_on_activate asks")
-        topology = make_topology(self.params.dispatch, go.receivers, go.seed)
-        series = Series(self.params.acq, topology, self._rank)
-        self.pipeline.on_failure = lambda: self._participant.request_stop(self.uuid)
-        self.pipeline.activate(go.receivers)
+        topology = make_topology(self.params.dispatch, go.receivers, go.seed, self.params.sharing)
+        series = Series(self.params.acq, topology.acquired(self._rank), self._rank)
         self._participant.attach(series)
-        with closing(self._camera.blocks(series)) as items:
+        with self._feed.joined(go, series, self._ask_for_stop) as items:
+            self._activate(go)
             for item in items:
                 if isinstance(item, EndOfSeries):
                     self._check_nothing_lost(item)
@@ -155,15 +156,26 @@ class Run:
                 f"{series.delivered - 1}: it did not answer the stop in time; whole is only what is before"
             )
 
+    def _activate(self, go: Go) -> None:
+        if self.pipeline.fails_activation:
+            raise Lima2Error("the pipeline fails its activation, as its parameter failed_on_activate asks")
+        self.pipeline.on_failure = self._ask_for_stop
+        self.pipeline.activate(go.receivers)
+
+    def _ask_for_stop(self) -> None:
+        self._participant.request_stop(self.uuid)
+
     def _take(self, block: Block) -> None:
         count = len(block)
         lost = 0 if block.valid is None else count - int(np.count_nonzero(block.valid))
+        incomplete = 0 if block.missing is None else int(np.count_nonzero(block.missing)) - lost
         try:
             self.pipeline.put(block)
         except Exception as error:
             raise PipelineFailed from error
         self.nb_frames += count
         self.nb_lost += lost
+        self.nb_incomplete += incomplete
         now = time.monotonic()
         if now - self._told > PROGRESS_INTERVAL:
             self._told = now

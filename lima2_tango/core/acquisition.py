@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from .errors import ParamError
+from .modules import Layout
 from .params import Int, Params
 
 
@@ -21,6 +23,25 @@ class Dispatch(StrEnum):
     ROUND_ROBIN = "round_robin"
     PREDICTIVE_RANDOM = "predictive_random"
     FULL_RANDOM = "full_random"
+    LEAST_LOADED = "least_loaded"
+
+
+class Sharing(StrEnum):
+    """How receivers share one detector."""
+
+    FULL_FRAMES = "full_frames"
+    """Each receiver acquires whole frames, its own; nothing crosses ranks."""
+    DISTRIBUTED_PROCESSING = "distributed_processing"
+    """The control's rank acquires all frames and scatters them."""
+    PARTIAL_FRAMES = "partial_frames"
+    """Each receiver acquires its modules of every frame; whole frames are assembled, receiver i % N has frame i."""
+    KEPT_PARTIAL_FRAMES = "kept_partial_frames"
+    """Each receiver acquires, processes and saves its part of every frame."""
+
+    @property
+    def kept(self) -> bool:
+        """Every receiver has a part of every frame until the end."""
+        return self is Sharing.KEPT_PARTIAL_FRAMES
 
 
 class Acq(Params):
@@ -149,3 +170,20 @@ class AcquisitionParams(Params):
     def dispatch(self) -> Dispatch:
         """How this camera deals its frames; one that can do otherwise overrides it."""
         return Dispatch.ROUND_ROBIN
+
+    @property
+    def sharing(self) -> Sharing:
+        """How the receivers share this camera; one that can do otherwise overrides it."""
+        return Sharing.FULL_FRAMES
+
+    @property
+    def acquisition_rank(self) -> int:
+        """Receiver whose process acquires, where one rank does for all; -1 for the control's."""
+        return -1
+
+    def layout(self, receivers: int) -> Layout:
+        """Where the modules of each receiver lie in the frame; raises ParamError for a layout that cannot be.
+
+        Only asked where partial frames are shared: such a camera overrides it.
+        """
+        raise ParamError("$.det", self.det.model_dump(mode="json"), "this camera does not deliver parts of frames")

@@ -84,7 +84,7 @@ class Pool:
                 budget=self.budget,
             )
         wanted = min(wanted, fitting)
-        while self._count_free(slab_bytes) < wanted and (self._add_slab(slab_bytes) or self._evict()):
+        while self._count_free(slab_bytes) < wanted and (self._add_slab(slab_bytes) or self.evict()):
             pass
         return self._count_free(slab_bytes)
 
@@ -101,7 +101,7 @@ class Pool:
             )
         deadline, seen, waited = time.monotonic() + timeout, self._releases, False
         while (lease := self._take_free(slab_bytes)) is None:
-            if self._add_slab(slab_bytes) or self._evict():
+            if self._add_slab(slab_bytes) or self.evict():
                 continue
             self.waits += not waited
             waited = True
@@ -121,8 +121,29 @@ class Pool:
         """
         if (again := self._pop_free(size)) is not None:
             return self._pinned_lease(again)
+        self._charge(size, what)
+        return self._pinned_lease(self._allocate(size))
+
+    def charge(self, size: int, what: str) -> Lease:
+        """Count memory of `size` bytes that is not the pool's own as pinned, for as long as its lease is held.
+
+        Raises MemoryBudgetError, which names `what`, where it does not fit the budget.
+        """
+        self._charge(size, what)
+        with self._changed:
+            self._pinned += size
+        return Lease(lambda: self._discharge(size))
+
+    def _discharge(self, size: int) -> None:
+        with self._changed:
+            self._pinned -= size
+            self._allocated -= size
+            self._releases += 1
+            self._changed.notify_all()
+
+    def _charge(self, size: int, what: str) -> None:
         while not self._account(size, keep=0):
-            if not self._evict():
+            if not self.evict():
                 raise MemoryBudgetError(
                     f"{what} of {bytes_text(size)} do not fit the memory budget of {bytes_text(self.budget)}, of "
                     f"which {bytes_text(self._allocated)} are in use: ask for less, erase older pipelines, or "
@@ -130,7 +151,6 @@ class Pool:
                     size=size,
                     budget=self.budget,
                 )
-        return self._pinned_lease(self._allocate(size))
 
     def _pinned_lease(self, buffer: NDArray[np.uint8]) -> Lease:
         with self._changed:
@@ -207,7 +227,8 @@ class Pool:
                 size=size,
             ) from error
 
-    def _evict(self) -> bool:
+    def evict(self) -> bool:
+        """Have the oldest keeper of frames give up one block; False where there is none to give up."""
         with self._changed:
             evictors = list(self._evictors)
         return any(evict() for evict in evictors)

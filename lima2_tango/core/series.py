@@ -5,7 +5,7 @@ The agreement between the ranks writes here (grants, cut); the camera's receiver
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Condition
 from typing import Protocol
@@ -39,6 +39,18 @@ class Topology(Protocol):
     def owned(self, rank: int, local: int, count: int) -> NDArray[np.int64]:
         """Global indices of the frames `local` to `local + count - 1` of one receiver."""
 
+    def locate(self, index: int) -> tuple[int, int]:
+        """Rank of the receiver that gets this frame, and the frame's local index there."""
+
+    def parts(self, index: int) -> tuple[int, ...]:
+        """Ranks of the receivers that acquire a part of this frame; none where another rank acquires it."""
+
+    def deal(self, index: NDArray[np.int64], loads: Sequence[int]) -> NDArray[np.int64]:
+        """Rank of the receiver of each of these frames, given how many frames each has still to take."""
+
+    def acquired(self, rank: int) -> "Topology":
+        """Who gets which frame from the camera, as receiver `rank` sees it: what its own camera has to deliver."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -58,6 +70,7 @@ class Series:
         self.period = acq.period
         self.exposure = acq.expo_time * 1e-6
         internal = acq.trigger_mode is TriggerMode.INTERNAL
+        self._untriggered = internal
         self._gated = acq.trigger_mode is TriggerMode.GATE
         self.frame_by_frame = acq.period >= SLOW or self._gated or not (internal or acq.nb_frames_per_trigger > 1)
         """Nothing is gained by waiting for a second frame before the first one is delivered."""
@@ -66,6 +79,8 @@ class Series:
         self.begin_utc = time.time() + self.begin - now
         self.delivered = 0
         """Global index after the last frame this receiver has delivered or is delivering."""
+        self.left = False
+        """The process goes down: nobody is waited for."""
         self._changed = Condition()
         self._end = ENDLESS if acq.endless else acq.nb_frames
         self._granted = ENDLESS if internal else 0
@@ -98,10 +113,23 @@ class Series:
             self._cut, self._held = index, False
             self._changed.notify_all()
 
+    def leave(self) -> None:
+        """This process goes down: the series ends at its last delivered frame, whatever the other receivers do."""
+        self.left = True
+        self.cut(self.hold())
+
     @property
     def overrun(self) -> bool:
         """True when this receiver has delivered beyond the cut: it heard of the stop too late."""
         return self._cut is not None and self.delivered > self._cut
+
+    @property
+    def ending(self) -> bool:
+        """What is still to come comes soon: the end is agreed, or all frames should have been exposed by now."""
+        if self._cut is not None:
+            return True
+        exposed = self.begin + self._end * self.period
+        return self._untriggered and time.monotonic() > exposed
 
     @property
     def end(self) -> int:

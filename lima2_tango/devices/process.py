@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import tango
 
+from lima2_tango.control.acquirer import Acquirer
 from lima2_tango.control.controller import Controller
 from lima2_tango.control.drive import Drive
 from lima2_tango.control.receiver import Receiver
@@ -52,7 +53,9 @@ class Process:
         with self._lock:
             if name not in self._controllers:
                 self._refuse_second(self._controllers, "control", name)
-                self._controllers[name] = Controller(device.plugin, device.settings(), self._coordinator)
+                self._controllers[name] = Controller(
+                    device.plugin, device.settings(), self._coordinator, self._acquirer(device)
+                )
             return self._controllers[name]
 
     def drive(self, device: ControlDevice) -> Drive:
@@ -71,9 +74,15 @@ class Process:
             if name not in self._receivers:
                 self._refuse_second(self._receivers, "receiver", name)
                 participant = Participant(self.channel, self.roster, self._coordinator)
-                self._receivers[name] = Receiver(device.plugin, device.settings(), self.roster, participant)
+                self._receivers[name] = Receiver(
+                    device.plugin, device.settings(), self.roster, participant, self._acquirer(device)
+                )
                 self._rank_property = device.rank
             return self._receivers[name]
+
+    def _acquirer(self, device: ControlDevice | ReceiverDevice) -> Acquirer:
+        participant = Participant(self.channel, self.roster, self._coordinator, acquirer=True)
+        return Acquirer(device.plugin, device.settings(), self.roster, participant)
 
     def announce(self) -> None:
         """All devices exist: tell the other ranks what this process is."""

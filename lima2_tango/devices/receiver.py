@@ -46,6 +46,11 @@ class ReceiverDevice(AcquisitionDevice):
         """Frames of the current or last run that the camera could not keep; zeros marked invalid are in their place."""
         return self._receiver.nb_frames_lost
 
+    @attribute(dtype="DevULong64", unit="frame")
+    def nb_frames_incomplete(self) -> int:
+        """Frames of the current or last run that lack modules, but not all; zeros are in their place."""
+        return self._receiver.nb_frames_incomplete
+
     @attribute(dtype=(str,), max_dim_x=1024)
     def pipelines(self) -> list[str]:
         """Runs whose processing device exists, by uuid, oldest first."""

@@ -3,13 +3,15 @@
 from queue import Empty, SimpleQueue
 
 from lima2_tango.transport.channel import Channel
+from lima2_tango.transport.fabric import Fabric, LocalFabric, LocalJob
 
 
 class MemoryWorld:
     """One rank of a job whose messages travel through queues; behaves as `transport.mpi.MpiWorld` does."""
 
-    def __init__(self, rank: int, inboxes: list["SimpleQueue[tuple[int, bytes]]"]) -> None:
+    def __init__(self, rank: int, inboxes: list["SimpleQueue[tuple[int, bytes]]"], job: LocalJob) -> None:
         self.rank, self.size = rank, len(inboxes)
+        self.fabric: Fabric = LocalFabric(rank, job)
         self._inboxes = inboxes
 
     def send(self, destination: int, data: bytes) -> None:
@@ -28,4 +30,5 @@ class MemoryWorld:
 def memory_job(size: int) -> list[Channel]:
     """Channels of a job of `size` ranks, not opened yet."""
     inboxes: list[SimpleQueue[tuple[int, bytes]]] = [SimpleQueue() for _ in range(size)]
-    return [Channel(MemoryWorld(rank, inboxes)) for rank in range(size)]
+    job = LocalJob(size)
+    return [Channel(MemoryWorld(rank, inboxes, job)) for rank in range(size)]

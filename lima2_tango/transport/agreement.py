@@ -20,6 +20,7 @@ from lima2_tango.core.series import Series
 
 from .channel import Channel
 from .messages import (
+    ACQUIRER,
     Abort,
     Armed,
     Cut,
@@ -42,6 +43,10 @@ STOP_TIMEOUT = 2.0
 """A rank that has not said how far it is after this long is left out of the cut [s]."""
 
 
+Member = tuple[int, int]
+"""MPI rank, and rank among the receivers; `ACQUIRER` for the one that acquires for all."""
+
+
 class Phase(Enum):
     STARTING = "starting"
     RUNNING = "running"
@@ -60,14 +65,21 @@ class _Run:
     phase: Phase = Phase.STARTING
     answered: set[int] = field(default_factory=set)
     """MPI ranks that answered the roll call."""
-    members: dict[int, int] = field(default_factory=dict)
-    """MPI rank -> receiver rank of those that take part."""
-    armed: set[int] = field(default_factory=set)
-    held: dict[int, int] = field(default_factory=dict)
-    frames: dict[int, int] = field(default_factory=dict)
-    done: dict[int, str] = field(default_factory=dict)
+    members: set[Member] = field(default_factory=set)
+    """Those that take part."""
+    armed: dict[Member, Armed] = field(default_factory=dict)
+    held: dict[Member, int] = field(default_factory=dict)
+    frames: dict[Member, int] = field(default_factory=dict)
+    done: dict[Member, str] = field(default_factory=dict)
     granted: int = 0
     stopping: bool = False
+    sharing: str = ""
+    """What the control was prepared for; empty where the job has none."""
+
+    @property
+    def receivers(self) -> list[Member]:
+        """In their order."""
+        return sorted((member for member in self.members if member[1] != ACQUIRER), key=lambda member: member[1])
 
 
 class Coordinator:
@@ -77,8 +89,8 @@ class Coordinator:
         self._channel, self._roster = channel, roster
         self._lock = Condition()
         self._run: _Run | None = None
-        self._early: dict[int, Message] = {}
-        """By MPI rank: those that armed before the control was started."""
+        self._early: dict[Member, Armed] = {}
+        """Those that armed before the control was started."""
         channel.subscribe(self._handle, self._tick)
 
     @property
@@ -86,6 +98,11 @@ class Coordinator:
         """Frames that the receivers of the current or last run have taken."""
         with self._lock:
             return sum(self._run.frames.values()) if self._run else 0
+
+    @property
+    def nb_receivers(self) -> int:
+        """Receivers of the job; raises ParamError where their ranks contradict each other."""
+        return len(self._roster.receivers())
 
     def check(self) -> None:
         """Raise AgreementError or ParamError where the ranks of the job are not all there, or contradict each other."""
@@ -105,15 +122,24 @@ class Coordinator:
             self._run = None
             self._early = {}
 
-    def start(self, uuid: str, on_over: Callable[[list[str]], None]) -> None:
-        """Call the roll for this run; `on_over` gets the errors of its receivers when the last one is done."""
+    def start(
+        self, uuid: str, on_over: Callable[[list[str]], None], sharing: str = "", acquirer: int | None = None
+    ) -> None:
+        """Call the roll for this run; `on_over` gets the errors of its participants when the last one is done.
+
+        `sharing` is how the control was prepared to share the detector; `acquirer` the receiver whose process
+        acquires for all, -1 for this process; None where each acquires.
+        """
         with self._lock:
-            self._run = _Run(uuid, on_over, time.monotonic() + START_TIMEOUT)
+            self._run = _Run(uuid, on_over, time.monotonic() + START_TIMEOUT, sharing=sharing)
+            if acquirer is not None:
+                rank = self._channel.rank if acquirer < 0 else self._roster.receivers()[acquirer]
+                self._run.members.add((rank, ACQUIRER))
             self._channel.keep_awake(self, True)
             early, self._early = self._early, {}
-            for source, message in early.items():
+            for (source, _), message in early.items():
                 self._handle(source, message)
-            if not self._roster.receivers():
+            if not self._roster.receivers() and acquirer is None:
                 self._run.phase = Phase.RUNNING  # a control alone runs until it is stopped or closed
         for rank in self._roster.receivers():
             self._channel.send(rank, RollCall(uuid))
@@ -144,14 +170,14 @@ class Coordinator:
         self._cut_if_known(run)
 
     def _tell(self, run: _Run, message: Message) -> None:
-        for rank in run.members:
+        for rank in {rank for rank, _ in run.members}:
             self._channel.send(rank, message)
 
     def _handle(self, source: int, message: Message) -> None:
         with self._lock:
             run = self._run
             if isinstance(message, Armed) and (run is None or run.uuid != message.run):
-                self._early[source] = message
+                self._early[source, message.rank] = message
                 return
             if run is None or message.run != run.uuid:
                 return
@@ -159,35 +185,53 @@ class Coordinator:
                 case Here(member=member, rank=rank):
                     run.answered.add(source)
                     if member:
-                        run.members[source] = rank
+                        run.members.add((source, rank))
                     self._go_if_ready(run)
                 case Armed(rank=rank):
-                    run.armed.add(source)
+                    run.armed[source, rank] = message
                     self._go_if_ready(run)
                 case StopRequest():
                     self.stop()
-                case Held(delivered=delivered):
-                    run.held[source] = delivered
+                case Held(rank=rank, delivered=delivered):
+                    run.held[source, rank] = delivered
                     self._cut_if_known(run)
-                case Progress(frames=frames):
-                    run.frames[source] = frames
-                case Done(frames=frames, error=error):
-                    run.frames[source], run.done[source] = frames, error
+                case Progress(rank=rank, frames=frames):
+                    run.frames[source, rank] = frames
+                case Done(rank=rank, frames=frames, error=error):
+                    run.frames[source, rank], run.done[source, rank] = frames, error
                     self._end_if_done(run)
 
     def _go_if_ready(self, run: _Run) -> None:
         everyone = set(self._roster.receivers())
-        if run.phase is not Phase.STARTING or run.answered != everyone or not run.armed >= set(run.members):
+        if run.phase is not Phase.STARTING or run.answered != everyone or not set(run.armed) >= run.members:
             return
-        ranks = sorted(run.members.values())
+        ranks = [number for _, number in run.receivers]
+        if different := self._different(run):
+            self._fail(run, different)
+            return
         if not ranks or ranks != list(range(len(ranks))):
             self._fail(run, f"receivers {ranks} are prepared for this run: prepare receiver 0 and those that follow it")
             return
         self._go(run)
 
+    @staticmethod
+    def _different(run: _Run) -> str:
+        """What is wrong where the participants do not share the detector in the same way; empty where they do."""
+        told = {_name(member): run.armed[member].sharing for member in sorted(run.members)}
+        if run.sharing:
+            told["the control"] = run.sharing
+        if len(set(told.values())) <= 1:
+            return ""
+        listed = ", ".join(f"{who} {sharing}" for who, sharing in told.items())
+        return f"$.det.topology is not the same on all devices ({listed}): write the same acq_params to all"
+
     def _go(self, run: _Run) -> None:
         run.phase = Phase.RUNNING
-        self._tell(run, Go(run.uuid, len(run.members), crc32(run.uuid.encode())))
+        receivers = run.receivers
+        windows = [run.armed[member].window for member in receivers]
+        ranks = [rank for rank, _ in receivers]
+        acquirer = next((rank for rank, number in run.members if number == ACQUIRER), -1)
+        self._tell(run, Go(run.uuid, len(receivers), crc32(run.uuid.encode()), windows, ranks, acquirer))
         if run.granted:
             self._tell(run, Grant(run.uuid, run.granted))
         if run.stopping:
@@ -195,7 +239,7 @@ class Coordinator:
 
     def _cut_if_known(self, run: _Run) -> None:
         # Those that are done answer too: what they delivered counts.
-        waiting = set(run.members) - set(run.held)
+        waiting = run.members - set(run.held)
         if run.phase is Phase.CUTTING and not waiting:
             run.phase = Phase.ENDING
             self._tell(run, Cut(run.uuid, max(run.held.values(), default=0)))
@@ -206,7 +250,7 @@ class Coordinator:
         if any(run.done.values()):
             self.stop()
         self._cut_if_known(run)
-        if set(run.done) >= set(run.members) and run.phase is not Phase.STARTING:
+        if set(run.done) >= run.members and run.phase is not Phase.STARTING:
             self._over(run)
 
     def _over(self, run: _Run) -> None:
@@ -219,9 +263,9 @@ class Coordinator:
             Thread(target=run.on_over, args=[errors], name="lima2-run-over").start()
 
     def _fail(self, run: _Run, reason: str) -> None:
-        for rank in self._roster.receivers():
+        for rank in {*self._roster.receivers(), *(rank for rank, _ in run.members)}:
             self._channel.send(rank, Abort(run.uuid, reason))
-        run.done[self._channel.rank] = reason
+        run.done = {(self._channel.rank, ACQUIRER): reason}
         self._over(run)
 
     def _tick(self) -> None:
@@ -230,15 +274,15 @@ class Coordinator:
             if run is None or time.monotonic() < run.deadline:
                 return
             if run.phase is Phase.STARTING and run.stopping:
-                run.members = {rank: run.members[rank] for rank in run.armed & set(run.members)}
+                run.members &= set(run.armed)
                 self._go(run)
             elif run.phase is Phase.STARTING:
                 self._fail(run, self._who_is_missing(run))
             elif run.phase is Phase.CUTTING:
-                for rank in set(run.members) - set(run.held):
-                    run.held[rank] = 0
-                    run.done[rank] = (
-                        f"receiver {run.members[rank]} did not answer the stop within {STOP_TIMEOUT:.3g} s: "
+                for member in run.members - set(run.held):
+                    run.held[member] = 0
+                    run.done[member] = (
+                        f"{_name(member)} did not answer the stop within {STOP_TIMEOUT:.3g} s: "
                         "its frames may not match those of the others; look at its log"
                     )
                 self._cut_if_known(run)
@@ -246,19 +290,25 @@ class Coordinator:
 
     def _who_is_missing(self, run: _Run) -> str:
         silent = [n for n, rank in enumerate(self._roster.receivers()) if rank not in run.answered]
-        unarmed = sorted(number for rank, number in run.members.items() if rank not in run.armed)
+        unarmed = " and ".join(_name(member) for member in sorted(run.members - set(run.armed)))
         if silent:
             return (
                 f"receivers {silent} did not answer within {START_TIMEOUT:.3g} s: look at their logs, restart the job"
             )
-        return f"receivers {unarmed} are prepared but were not started within {START_TIMEOUT:.3g} s: start all together"
+        return f"{unarmed} did not start within {START_TIMEOUT:.3g} s after its Prepare: start all together"
+
+
+def _name(member: Member) -> str:
+    rank, number = member
+    return f"the acquisition on MPI rank {rank}" if number == ACQUIRER else f"receiver {number}"
 
 
 class Participant:
-    """A receiver's side of the agreement."""
+    """A receiver's side of the agreement, or that of the rank that acquires for all."""
 
-    def __init__(self, channel: Channel, roster: Roster, coordinator: Coordinator) -> None:
+    def __init__(self, channel: Channel, roster: Roster, coordinator: Coordinator, *, acquirer: bool = False) -> None:
         """`coordinator` is this process's own, which serves only where the job has no control."""
+        self._acquirer = acquirer
         self._channel, self._roster, self._coordinator = channel, roster, coordinator
         self._changed = Condition()
         self._prepared = ""
@@ -276,9 +326,14 @@ class Participant:
             self._prepared = uuid
             self._channel.keep_awake(self, bool(uuid))
 
-    def agree(self, uuid: str) -> Go | None:
-        """Say that this receiver is armed and wait for the common start; None when it is stopped before.
+    @property
+    def _number(self) -> int:
+        return ACQUIRER if self._acquirer else self._roster.receiver_rank()
 
+    def agree(self, uuid: str, window: str = "", sharing: str = "") -> Go | None:
+        """Say that this rank is armed and wait for the common start; None when it is stopped before.
+
+        `window` is where others write frames for it, `sharing` how it was prepared to share the detector.
         Raises AgreementError naming who is missing after `START_TIMEOUT`.
         """
         with self._changed:
@@ -286,7 +341,7 @@ class Participant:
             self._stopped = False
         if not self._roster.has_control and self._roster.coordinator == self._channel.rank:
             self._coordinator.start(uuid, lambda errors: None)
-        self._send(Armed(uuid, self._roster.receiver_rank()))
+        self._send(Armed(uuid, self._number, window, sharing))
         return self._await_go(START_TIMEOUT + 0.5)
 
     def _await_go(self, bound: float) -> Go | None:
@@ -310,7 +365,7 @@ class Participant:
     def cut_here(self) -> None:
         """This process goes down: end the series at the last delivered frame, without asking the others."""
         with self._changed:
-            self._tell(lambda series: series.cut(series.hold()))
+            self._tell(lambda series: series.leave())
 
     def request_stop(self, uuid: str) -> None:
         """Ask for the end of the run, on all receivers at one common frame."""
@@ -320,7 +375,7 @@ class Participant:
             self._changed.notify_all()
 
     def progress(self, uuid: str, frames: int) -> None:
-        self._send(Progress(uuid, self._roster.receiver_rank(), frames))
+        self._send(Progress(uuid, self._number, frames))
 
     def done(self, uuid: str, frames: int, error: str) -> None:
         """This receiver takes no more frames of the run."""
@@ -328,7 +383,7 @@ class Participant:
             if self._prepared == uuid:
                 self._prepared = ""
                 self._channel.keep_awake(self, False)
-        self._send(Done(uuid, self._roster.receiver_rank(), frames, error))
+        self._send(Done(uuid, self._number, frames, error))
 
     def _send(self, message: Message) -> None:
         self._channel.send(self._roster.coordinator, message)
@@ -336,9 +391,9 @@ class Participant:
     def _handle(self, source: int, message: Message) -> None:
         with self._changed:
             match message:
-                case RollCall(run=uuid):
+                case RollCall(run=uuid) if not self._acquirer:
                     member = uuid == self._prepared
-                    self._channel.send(source, Here(uuid, member, self._roster.receiver_rank()))
+                    self._channel.send(source, Here(uuid, member, self._number))
                 case Go(run=uuid) if uuid == self._run:
                     self._go = message
                 case Abort(run=uuid, reason=reason) if uuid == self._run:
@@ -348,7 +403,7 @@ class Participant:
                 case Hold(run=uuid) if uuid == self._run:
                     self._tell(lambda series: series.hold())
                     delivered = self._series.delivered if self._series else 0
-                    self._send(Held(uuid, self._roster.receiver_rank(), delivered))
+                    self._send(Held(uuid, self._number, delivered))
                 case Cut(run=uuid, index=index) if uuid == self._run:
                     self._tell(lambda series: series.cut(index))
             self._changed.notify_all()

@@ -4,8 +4,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
+from .fabric import Fabric, LocalFabric, LocalJob
 from .messages import Message, decode
 
 ACTIVE_SLEEP = 2e-3
@@ -25,6 +27,10 @@ class World(Protocol):
     rank: int
     size: int
 
+    @property
+    def fabric(self) -> Fabric:
+        """What streams between the ranks are made on."""
+
     def send(self, destination: int, data: bytes) -> None: ...
     def poll(self) -> tuple[int, bytes] | None: ...
     def close(self) -> None: ...
@@ -36,6 +42,10 @@ class WorldOfOne:
 
     rank: int = 0
     size: int = 1
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        return LocalFabric(0, LocalJob(1))
 
     def send(self, destination: int, data: bytes) -> None:
         raise ValueError(f"there is no rank {destination} in a world of one")

@@ -1,10 +1,13 @@
 """What ranks tell each other about a run: small, typed, JSON on the wire."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
 from lima2_tango.core.errors import WireError
+
+ACQUIRER = -1
+"""In the place of a receiver's rank: the rank that acquires all frames and has no pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,14 @@ class Here(Message):
 
 @dataclass(frozen=True, slots=True)
 class Armed(Message):
-    """A receiver got its Start and is ready for frames."""
+    """A receiver got its Start and is ready for frames; or the rank that acquires for all is."""
 
     rank: int
+    """`ACQUIRER` for the rank that acquires for all; so in all messages of a participant."""
+    window: str = ""
+    """Where others write frames for it (`window.Address`), if they do."""
+    sharing: str = ""
+    """How it was prepared to share the detector, which is the same for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,12 @@ class Go(Message):
 
     receivers: int
     seed: int
+    windows: list[str] = field(default_factory=list)
+    """Of receiver 0, 1, ..."""
+    ranks: list[int] = field(default_factory=list)
+    """MPI rank of receiver 0, 1, ..."""
+    acquirer: int = -1
+    """MPI rank that acquires for all; -1 where none does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from threading import Condition
 from lima2_tango.core.errors import AgreementError, ParamError
 
 from .channel import Channel
+from .fabric import Fabric
 from .messages import Hello, Message
 
 HELLO_TIMEOUT = 10.0
@@ -41,6 +42,11 @@ class Roster:
                     "then restart the job",
                     missing=missing,
                 )
+
+    @property
+    def fabric(self) -> Fabric:
+        """What streams between the ranks are made on."""
+        return self._channel.world.fabric
 
     @property
     def has_control(self) -> bool:

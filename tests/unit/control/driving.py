@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 from threading import Event as Flag
 
+from lima2_tango.control.acquirer import Acquirer
 from lima2_tango.control.controller import Controller
 from lima2_tango.control.drive import Drive
 from lima2_tango.control.ranks import Acquiring, Processing
@@ -12,6 +13,7 @@ from lima2_tango.control.receiver import Receiver
 from lima2_tango.control.settings import Settings
 from lima2_tango.core.encoded import image
 from lima2_tango.core.errors import AgreementError
+from lima2_tango.core.frame import FrameSpec, VectorSpec
 from lima2_tango.core.plugins import load
 from lima2_tango.testing.worlds import memory_job
 from lima2_tango.transport.agreement import Coordinator, Participant
@@ -81,7 +83,8 @@ class LocalRank:
         return Processing(finished, run.pipeline.counters.read(), run.pipeline.last_frames(), error)
 
     def spec(self, uuid, info):
-        return self.receiver.runs[uuid].pipeline.infos[info]
+        found = self.receiver.runs[uuid].pipeline.infos[info]
+        return FrameSpec(1, 1, found.length, found.dtype) if isinstance(found, VectorSpec) else found
 
     def frame(self, uuid, command, index):
         run = self.receiver.runs[uuid]
@@ -103,9 +106,10 @@ class DrivenJob:
         pairs = list(zip(self.channels, rosters, strict=True))
         coordinators = [Coordinator(*pair) for pair in pairs]
         plugin = load("cameras", "simulator")
-        self.control = Controller(plugin, settings, coordinators[0])
+        acquirer = Acquirer(plugin, settings, rosters[0], Participant(*pairs[0], coordinators[0], acquirer=True))
+        self.control = Controller(plugin, settings, coordinators[0], acquirer)
         self.ranks = [
-            LocalRank(number, Receiver(plugin, settings, roster, Participant(channel, roster, coordinator)))
+            LocalRank(number, self._receiver(plugin, settings, channel, roster, coordinator))
             for number, ((channel, roster), coordinator) in enumerate(zip(pairs[1:], coordinators[1:], strict=True))
         ]
         self.drive = Drive(self.control, lambda: self.ranks)
@@ -114,6 +118,11 @@ class DrivenJob:
             roster.announce(control=number == 0, receiver=number > 0)
         for roster in rosters:
             roster.wait(5)
+
+    @staticmethod
+    def _receiver(plugin, settings, channel, roster, coordinator):
+        acquirer = Acquirer(plugin, settings, roster, Participant(channel, roster, coordinator, acquirer=True))
+        return Receiver(plugin, settings, roster, Participant(channel, roster, coordinator), acquirer)
 
     @property
     def receivers(self):

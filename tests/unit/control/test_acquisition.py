@@ -7,6 +7,7 @@ from threading import Event as Flag
 import numpy as np
 import pytest
 
+from lima2_tango.control.acquirer import Acquirer
 from lima2_tango.control.controller import Controller
 from lima2_tango.control.parameters import pipelines
 from lima2_tango.control.receiver import Receiver
@@ -31,9 +32,16 @@ class Job:
         pairs = list(zip(self.channels, rosters, strict=True))
         coordinators = [Coordinator(*pair) for pair in pairs]
         plugin = load("cameras", "simulator")
-        self.control = Controller(plugin, settings, coordinators[0])
+        acquirer = Acquirer(plugin, settings, rosters[0], Participant(*pairs[0], coordinators[0], acquirer=True))
+        self.control = Controller(plugin, settings, coordinators[0], acquirer)
         self.receivers = [
-            Receiver(plugin, settings, roster, Participant(channel, roster, coordinator))
+            Receiver(
+                plugin,
+                settings,
+                roster,
+                Participant(channel, roster, coordinator),
+                Acquirer(plugin, settings, roster, Participant(channel, roster, coordinator, acquirer=True)),
+            )
             for (channel, roster), coordinator in list(zip(pairs, coordinators, strict=True))[1:]
         ]
         for number, (channel, roster) in enumerate(pairs):

@@ -118,7 +118,7 @@ def test_a_receiver_that_is_not_started_is_named(monkeypatch):
             participant.prepared(RUN)
         j.participants = j.participants[:1]
         (error,) = j.agree_all()
-        assert "receivers [1] are prepared but were not started" in str(error)
+        assert "receiver 1 did not start within" in str(error)
         assert j.over.wait(5)
 
 

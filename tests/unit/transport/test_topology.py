@@ -7,7 +7,7 @@ from lima2_tango.core.acquisition import Dispatch
 from lima2_tango.transport.topology import full_random, make_topology, predictive_random
 
 
-@pytest.mark.parametrize("dispatch", Dispatch)
+@pytest.mark.parametrize("dispatch", [each for each in Dispatch if each is not Dispatch.LEAST_LOADED])
 @given(receivers=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def test_every_frame_has_one_owner_and_owned_lists_them_in_order(dispatch, receivers, seed):
     topology = make_topology(dispatch, receivers, seed)

@@ -1,0 +1,107 @@
+"""From the rank that acquires frames, or parts of them, to all receivers."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lima2_tango.core.errors import AgreementError
+from lima2_tango.core.frame import Block
+from lima2_tango.core.modules import Layout
+
+from .outlet import PAUSE, ROOM_LIMIT, Batch, Outlet
+
+Deal = Callable[[NDArray[np.int64], Sequence[int]], NDArray[np.int64]]
+"""Rank of the receiver of each of these frames (global indices), given what each receiver has still to take."""
+
+
+class Dealer:
+    """Hands the blocks of one source to all receivers."""
+
+    def __init__(self, outlets: Sequence[Outlet], deal: Deal, layout: Layout, source: int) -> None:
+        """`layout` says which modules of a frame this source brings."""
+        self._outlets, self._deal = outlets, deal
+        self._layout = layout
+        self._bits = np.array([1 << number for number in layout.numbers(source)], np.uint64)
+        self.frames = 0
+        """Handed over so far."""
+
+    def hand_over(self, block: Block) -> None:
+        """Copy all frames of a block to where they belong, then give the block back.
+
+        Waits while a receiver has no room, and serves the others meanwhile: so no two ranks wait for each other.
+        Raises AgreementError naming the receivers that make no room for `ROOM_LIMIT` seconds.
+        """
+        try:
+            batch = self._batch(block)
+            owners = self._deal(block.index, [outlet.load for outlet in self._outlets])
+            left = {rank: np.flatnonzero(owners == rank) for rank in np.unique(owners).tolist()}
+            deadline = time.monotonic() + ROOM_LIMIT
+            while left:
+                if self._put(batch, left):
+                    deadline = time.monotonic() + ROOM_LIMIT
+                elif time.monotonic() > deadline:
+                    raise AgreementError(_no_room(left, int(block.index[0])))
+                else:
+                    time.sleep(PAUSE)
+            self.frames += len(block)
+        finally:
+            block.lease.release()
+
+    def end(self, error: str = "") -> None:
+        """Tell all receivers that no frame follows, and why, where there should be more: their runs fail with it.
+
+        Raises AgreementError where one of them does not listen any more.
+        """
+        failures: list[AgreementError] = []
+        for outlet in self._outlets:
+            try:
+                outlet.end(error)
+            except AgreementError as failure:  # the others have to be told all the same
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def _put(self, batch: Batch, left: dict[int, NDArray[np.int64]]) -> bool:
+        """Copy what there is room for; False where there is none at all."""
+        moved = False
+        for rank, which in list(left.items()):
+            count = self._outlets[rank].put(batch, which)
+            moved |= count > 0
+            if count == len(which):
+                del left[rank]
+            else:
+                left[rank] = which[count:]
+        return moved
+
+    def _batch(self, block: Block) -> Batch:
+        count, channels, rows, columns = block.data.shape
+        # A copy only where the camera's frames lie apart.
+        parts = np.ascontiguousarray(block.data).reshape(count, channels, rows * columns)
+        parts.flags.writeable = False
+        missing = self._missing(block)
+        bits: NDArray[np.uint64] = np.where(missing, self._bits, np.uint64(0)).sum(axis=1, dtype=np.uint64)
+        return Batch(parts, block.index, block.time, missing, bits)
+
+    def _missing(self, block: Block) -> NDArray[np.bool_]:
+        shape = (len(block), len(self._bits))
+        missing = np.zeros(shape, np.bool_)
+        if block.missing is not None:
+            missing |= (block.missing[:, np.newaxis] & self._bits) != 0
+        if block.valid is not None:
+            missing |= ~block.valid[:, np.newaxis]
+        return missing
+
+
+def in_turn(receivers: int) -> Deal:
+    """Frame i goes to receiver i % N."""
+    return lambda index, _loads: index % receivers
+
+
+def _no_room(left: dict[int, NDArray[np.int64]], index: int) -> str:
+    who = " and ".join(f"receiver {rank}" for rank in sorted(left))
+    return (
+        f"{who} took no frame for {ROOM_LIMIT:.0f} s, at frame {index} or one soon after: its processing or its disk "
+        "has stopped moving; look at its log"
+    )

@@ -1,0 +1,106 @@
+"""The control drives runs in which frames cross ranks, or stay in parts; its master file shows whole frames."""
+
+import h5py
+import hdf5plugin  # noqa: F401  (the filter that the files are compressed with)
+import numpy as np
+import pytest
+from driving import driven
+from test_topologies_runs import EVERY, GROWING, MODULES, PARTIAL, SHARED, expected
+
+from lima2_tango.control import follow, serve
+from lima2_tango.core.encoded import frame_of
+from lima2_tango.core.errors import NotAvailableError, ParamError
+
+DATA = "entry_0000/measurement/data"
+VALID = "entry_0000/instrument/detector/valid"
+LEAST = {**SHARED, "dispatch_mode": "least_loaded"}
+KEPT = {**PARTIAL, "topology": "kept_partial_frames"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(follow, "PERIOD", 0.01)
+
+
+def write(job, folder, det, proc=None, **acq):
+    job.write(folder, proc, {"generator": GROWING, **det}, **acq)
+
+
+@pytest.mark.parametrize("receivers", [1, 2, 3])
+@pytest.mark.parametrize("det", [*EVERY.values(), LEAST, KEPT], ids=[*EVERY, "least loaded", "kept"])
+def test_the_master_file_shows_every_frame_whole_and_in_order(tmp_path, det, receivers):
+    with driven(receivers) as job:
+        write(job, tmp_path, det, nb_frames=21)
+        record = job.complete()
+        assert (record.state, record.error) == ("done", "")
+        assert (record.nb_frames_acquired, record.nb_frames_processed, record.nb_frames_saved) == (21, 21, 21)
+        assert job.drive.nb_frames_acquired == 21
+        with h5py.File(tmp_path / "lima2_master.h5") as file:
+            frames = file[DATA][...]
+            assert VALID not in file
+        assert len(frames) == 21
+        assert all(np.array_equal(frame, expected(det, i)) for i, frame in enumerate(frames))
+
+
+@pytest.mark.parametrize("det", [LEAST, PARTIAL], ids=["least loaded", "assembled"])
+def test_the_control_finds_each_frame(tmp_path, det):
+    with driven(2) as job:
+        write(job, None, det, nb_frames=12)
+        job.complete()
+        for index in range(12):
+            number, pixels = frame_of(serve.frame(job.run, "getFrame", index))
+            assert number == index
+            assert np.array_equal(pixels[0], expected(det, index))
+
+
+def test_parts_of_a_run_that_was_stopped_make_whole_frames(tmp_path):
+    with driven(2) as job:
+        write(job, tmp_path, KEPT, nb_frames=0)
+        job.acquire()
+        while job.run.nb_frames_received < 10:
+            assert not job.run.ended.wait(0.01)
+        job.drive.stop()
+        assert job.run.ended.wait(20)
+        with h5py.File(tmp_path / "lima2_master.h5") as file:
+            frames = file[DATA][...]
+        assert len(frames) >= 10
+        assert len({receiver.nb_frames_xferred for receiver in job.receivers}) == 1
+        assert all(np.array_equal(frame, expected(KEPT, i)) for i, frame in enumerate(frames))
+
+
+def test_missing_modules_of_kept_parts_are_zero_and_counted(tmp_path):
+    modules = [{**module, "missing_every": 4 if n == 1 else 0} for n, module in enumerate(MODULES)]
+    det = {"topology": "kept_partial_frames", "modules": modules}
+    with driven(2) as job:
+        write(job, tmp_path, det, nb_frames=12)
+        job.complete()
+        with h5py.File(tmp_path / "lima2_master.h5") as file:
+            frames = file[DATA][...]
+        for index, frame in enumerate(frames):
+            assert np.array_equal(frame, expected(det, index, [1] if index % 4 == 3 else []))
+        assert [receiver.nb_frames_incomplete for receiver in job.receivers] == [3, 0]
+
+
+def test_a_part_is_no_frame(tmp_path):
+    with driven(2) as job:
+        write(job, None, KEPT, nb_frames=3)
+        job.complete()
+        with pytest.raises(NotAvailableError, match="kept in parts"):
+            serve.frame(job.run, "getFrame", 0)
+
+
+@pytest.mark.parametrize(
+    ("det", "proc", "path"),
+    [
+        (KEPT, {"accumulation": {"enabled": True, "nb_frames": 2}}, "$.accumulation.enabled"),
+        (KEPT, {"class_name": "LimaProcessingFailing"}, "$.class_name"),
+        ({**KEPT, "modules": MODULES[:1]}, {}, "$.det.modules"),
+    ],
+    ids=["sums", "other pipelines", "no module"],
+)
+def test_what_parts_cannot_do_is_refused(tmp_path, det, proc, path):
+    with driven(2) as job:
+        write(job, tmp_path, det, proc)
+        with pytest.raises(ParamError) as refused:
+            job.prepare()
+        assert refused.value.path == path
