@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from lima2_tango.client import Client, Progress, Run, RunRecord
+from lima2_tango.client import Client, Progress, Run, RunFailedError, RunRecord, RunState
 from lima2_tango.client.parameters import Json, Settings
 from lima2_tango.core.errors import Lima2Error
 from lima2_tango.core.units import bytes_text
@@ -71,6 +71,8 @@ class Interruption:
     """The first Ctrl-C or SIGTERM asks for a stop, the second ends this program at once."""
 
     asked: bool = False
+    heeded: bool = False
+    """The control has stopped the run, or it was over."""
     _before: dict[int, signal.Handlers | object] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -95,8 +97,7 @@ def acquire(client: Client, order: Order, console: Console) -> Outcome:
             if order.acq is not None or order.proc is not None:
                 client.replace(order.acq, order.proc)
             client.configure(**order.settings)
-            run = client.prepare()
-            run.start()
+            run = client.begin()
         except Lima2Error as error:
             return Outcome(BAD_INPUT, error.what)
         except KeyboardInterrupt:
@@ -113,7 +114,7 @@ def _follow(run: Run, interruption: Interruption, console: Console) -> Outcome:
         outcome.code, outcome.error = FAILED, error.what
     except KeyboardInterrupt:
         outcome.code = INTERRUPTED
-        outcome.error = f"run {run.uuid} was told to stop, and may still be closing its files: look with lima2 status"
+        outcome.error = f"run {run.uuid} {_left(run, interruption)}"
     outcome.seconds = time.monotonic() - begin
     outcome.record = run.link.last
     return outcome
@@ -125,10 +126,31 @@ def _watch(run: Run, interruption: Interruption, bar: Bar) -> int:
         bar.update(task, description=str(now.state), **_shown(now))
         if interruption.asked and not now.over:
             bar.update(task, description="stopping")
-            run.stop(CLOSE_TIMEOUT)
+            run.link.stop()
+            interruption.heeded = True
+            run.wait(CLOSE_TIMEOUT)
             return INTERRUPTED
-    run.wait(CLOSE_TIMEOUT)
+    _check_complete(run.wait(CLOSE_TIMEOUT))
     return OK
+
+
+def _check_complete(record: RunRecord) -> None:
+    """Raises RunFailedError where a run that we have not stopped ended early; an endless one ends so."""
+    if record.state is RunState.STOPPED and record.nb_frames_acquired < record.nb_frames:
+        raise RunFailedError(
+            f"run {record.uuid} was stopped by another client after {record.nb_frames_acquired} of {record.nb_frames} "
+            "frames; what was taken is kept"
+        )
+
+
+def _left(run: Run, interruption: Interruption) -> str:
+    """How a second Ctrl-C leaves it."""
+    if interruption.heeded:
+        return "acquires no more, and may still be closing its files: look with lima2 status"
+    return (
+        "may go on, as the control has not answered that it stops: look with lima2 status, and end it with the command "
+        f"Stop of {run.link.device.name}"
+    )
 
 
 def _shown(now: Progress) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.table import Column, Table
+from rich.text import Text
 
 from lima2_tango.client.supervision import Reading, read_devices
 
@@ -12,7 +13,7 @@ from .rundir import Phase, SystemState
 
 ANSWER_TIMEOUT = 1.2
 """A device that has not answered within this does not; the truth is due within 2 s [s]."""
-LOST = "[bold red]"
+LOST = Text("no", "bold red")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Look:
         return {"well": self.well, **state, "processes": parts, "devices": devices}
 
     def tables(self) -> Iterator[Table]:
-        """For people."""
+        """For people. What comes from elsewhere is plain text: rich would take its brackets for markup."""
         yield self._summary()
         yield self._processes()
         yield self._devices()
@@ -55,26 +56,27 @@ class Look:
     def _summary(self) -> Table:
         state = self.state
         table = Table(show_header=False, box=None)
-        table.add_row("system", f"[bold]{state.name}[/], {state.phase} since {state.since}, {state.restarts} restarts")
-        table.add_row("last event", state.event)
-        table.add_row("TANGO_HOST", state.tango_host)
+        about = f", {state.phase} since {state.since}, {state.restarts} restarts"
+        table.add_row("system", Text.assemble((state.name, "bold"), about))
+        table.add_row("last event", Text(state.event))
+        table.add_row("TANGO_HOST", Text(state.tango_host))
         if state.conductor_url:
-            table.add_row("conductor", state.conductor_url)
-        table.add_row("logs", f"{state.folder}/logs")
+            table.add_row("conductor", Text(state.conductor_url))
+        table.add_row("logs", Text(f"{state.folder}/logs"))
         return table
 
     def _processes(self) -> Table:
         table = Table("process", "pid", "runs")
         for part in self.parts:
-            table.add_row(part.name, str(part.pid), "yes" if part.runs else f"{LOST}no")
+            table.add_row(Text(part.name), str(part.pid), "yes" if part.runs else LOST)
         return table
 
     def _devices(self) -> Table:
         table = Table(Column("device", no_wrap=True), "answers", "acq_state", "frames", "last error")
         for device in self.devices:
-            answers = "yes" if device.answers else f"{LOST}no"
+            answers = "yes" if device.answers else LOST
             frames = "" if device.frames is None else str(device.frames)
-            table.add_row(device.device, answers, device.state, frames, device.error)
+            table.add_row(Text(device.device), answers, device.state, frames, Text(device.error))
         return table
 
 

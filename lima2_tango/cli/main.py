@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -16,7 +17,9 @@ from lima2_tango.control.parameters import pipelines
 from lima2_tango.core.errors import Lima2Error, ParamError
 from lima2_tango.core.params import Params
 from lima2_tango.core.plugins import available, load
+from lima2_tango.processing.plugin import PipelinePlugin
 
+from . import calibrate, offline
 from . import up as systems
 from .process import LaunchError
 from .run import EXAMPLES, run
@@ -46,6 +49,8 @@ app = typer.Typer(
 
 systems.register(app)
 app.command(epilog=EXAMPLES)(run)
+app.command(epilog=offline.EXAMPLES)(offline.process)
+app.command(name="calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate_files)
 
 
 @app.command(epilog="Example: lima2 demo --frames 50 --folder /tmp/lima2_demo")
@@ -127,10 +132,32 @@ def cameras(as_json: AsJson = False) -> None:
     _print_rows(rows, as_json)
 
 
-@app.command(name="pipelines", epilog="Example: lima2 pipelines")
-def list_pipelines(as_json: AsJson = False) -> None:
-    """List the processing pipelines: what `class_name` can be."""
-    _print_rows([{"class_name": name, "what": plugin.doc} for name, plugin in pipelines().items()], as_json)
+@app.command(name="pipelines", epilog="Example: lima2 pipelines Legacy --frames 512x1024:uint16")
+def list_pipelines(
+    name: Annotated[str | None, typer.Argument(help="Draw the graph of this pipeline; list all without it.")] = None,
+    as_json: AsJson = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw a flow chart for a Markdown page.")] = False,
+    frames: Annotated[
+        str, typer.Option(metavar="HxW:TYPE", help="As it is for frames of so many rows and columns, with this type.")
+    ] = "",
+    params: Annotated[
+        Path | None, typer.Option(help="For --frames: parameters, as `lima2 params` prints them; else the defaults.")
+    ] = None,
+) -> None:
+    """List the processing pipelines, or draw the graph of one: which node reads which, with what parameters.
+
+    With --frames and --params it is checked as at Prepare, and each node shows what leaves it.
+    """
+    if name is None:
+        _print_rows([{"class_name": key, "what": plugin.doc} for key, plugin in pipelines().items()], as_json)
+        return
+    from .drawing import drawing  # what it needs takes half a second
+
+    drawn = drawing(_pipeline(name), frames, params)
+    if as_json:
+        typer.echo(json.dumps(drawn.document(), indent=2))
+    else:
+        typer.echo(drawn.mermaid() if mermaid else drawn.tree())
 
 
 @app.command(epilog="Example: lima2 params Simulator Legacy > prepare.json")
@@ -142,8 +169,8 @@ def params(
     acquisition = _as_json(_camera_params(camera))
     body = {"control": acquisition, "receiver": acquisition}
     if pipeline is not None:
-        name, declared = _pipeline_params(pipeline)
-        body["processing"] = {"class_name": name, **_as_json(declared)}
+        plugin = _pipeline(pipeline)
+        body["processing"] = {"class_name": plugin.class_name, **_as_json(plugin.params)}
     typer.echo(json.dumps(body, indent=2))
 
 
@@ -151,7 +178,7 @@ def params(
 def schema(name: Annotated[str, typer.Argument(help="A camera or a pipeline.")]) -> None:
     """Print the JSON schema of a camera's acquisition parameters or of a pipeline's processing parameters."""
     is_camera = name.lower() in available("cameras")
-    declared = _camera_params(name) if is_camera else _pipeline_params(name)[1]
+    declared = _camera_params(name) if is_camera else _pipeline(name).params
     typer.echo(json.dumps(json.loads(declared.schema_text()), indent=2))
 
 
@@ -160,11 +187,11 @@ def _camera_params(name: str) -> type[Params]:
     return declared
 
 
-def _pipeline_params(name: str) -> tuple[str, type[Params]]:
-    """Tango class and parameters of a pipeline by its class or by the end of it, in any case."""
+def _pipeline(name: str) -> PipelinePlugin:
+    """A pipeline by its Tango class or by the end of it, in any case."""
     for class_name, pipeline in (known := pipelines()).items():
         if name.lower() in {class_name.lower(), class_name.lower().removeprefix("limaprocessing")}:
-            return class_name, pipeline.params
+            return pipeline
     have = ", ".join([*available("cameras"), *known])
     raise ParamError("name", name, f"there is no such camera or pipeline; have: {have}")
 
@@ -181,7 +208,7 @@ def _print_rows(rows: list[dict[str, str]], as_json: bool) -> None:
         return
     table = Table(*rows[0])
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(escape, row.values()))
     Console().print(table)
 
 

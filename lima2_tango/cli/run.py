@@ -64,7 +64,8 @@ def run(
     a second one leaves at once. What no option names is as the control has it, but for saving and regions, which are
     for this run alone.
 
-    Exit codes: 0 all frames taken, 1 the run failed, 2 refused or unreachable, 130 stopped by Ctrl-C.
+    Exit codes: 0 all frames taken, 1 the run failed or another client stopped it before, 2 refused or unreachable,
+    130 stopped by Ctrl-C.
     """
     try:
         wanted = order(frames, exposure, saving(save, prefix), rois or (), changes or (), pipeline, params)
@@ -172,4 +173,6 @@ def _tell(outcome: Outcome, as_json: bool) -> NoReturn:
         typer.echo(outcome.summary(), err=True)
         for file in outcome.record.files:
             typer.echo(str(file))
+        if unnamed := outcome.record.nb_unnamed:
+            typer.echo(f"and {unnamed} more files, beside these", err=True)
     raise typer.Exit(outcome.code)

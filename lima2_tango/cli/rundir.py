@@ -174,10 +174,23 @@ def _names(states: list[SystemState]) -> str:
 
 
 @contextmanager
+def usable(folder: Path) -> Generator[None]:
+    """Around what makes or writes the run directory; raises Lima2Error where that cannot be."""
+    try:
+        yield
+    except OSError as error:
+        raise Lima2Error(
+            f"{folder} cannot be used ({error.strerror or error}): choose another with --dir or {HOME}"
+        ) from error
+
+
+@contextmanager
 def locked(folder: Path, name: str) -> Generator[None]:
-    """Hold the run directory; raises Lima2Error where another `lima2 up` holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w") as lock:
+    """Hold the run directory; raises Lima2Error where it cannot be used, or another `lima2 up` holds it."""
+    with usable(folder):
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        lock_file = (folder / LOCK_FILE).open("w")
+    with lock_file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

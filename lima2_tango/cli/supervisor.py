@@ -193,7 +193,7 @@ class Supervisor:
         was_up = self._state.phase is Phase.UP
         told_by = f" ({self._told_by})" if self._told_by else ""
         self._note(failure or f"stopping{told_by}", phase=Phase.STOPPING)
-        if was_up and (told := stop_run(self._system.tango_host, self._system.control, RUN_TIMEOUT)):
+        if was_up and (told := self._stop_run()):
             self._note(told)
         names = ", ".join(running.name for running in self._running())
         self._system.stop_conductor()
@@ -207,6 +207,9 @@ class Supervisor:
         self._events(f"ended: {names}" if names else "ended: nothing was running")
         phase, event = (Phase.FAILED, failure) if failure else (Phase.STOPPED, self._events.last)
         self._save(replace(self._state, phase=phase, event=" ".join(event.split()), processes=[]))
+
+    def _stop_run(self) -> str:
+        return stop_run(self._system.tango_host, self._system.control, self._servers, RUN_TIMEOUT)
 
     def _note(self, what: str, **changes: object) -> None:
         """An event, and the state that goes with it."""

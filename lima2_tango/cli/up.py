@@ -24,7 +24,7 @@ from .guard import end
 from .look import Look, look_at
 from .preflight import check
 from .process import LaunchError, program
-from .rundir import NotUpError, Phase, Running, SystemState, find_system, locked, read_state, run_folder, write_state
+from .rundir import Phase, Running, SystemState, find_system, locked, read_state, run_folder, usable, write_state
 from .supervisor import Supervisor
 from .system import System
 
@@ -86,8 +86,9 @@ def up(
                 _detached(config, read, place, log_level)
                 return
             stack.enter_context(locked(place, read.name))
-            events = Events(place, lambda line: typer.echo(line))
-            _clear(read_state(place), events)
+            with usable(place):
+                events = Events(place, lambda line: typer.echo(line))
+                _clear(read_state(place), events)
             check(read)
             system = System(read, place, log_level)
             state = _state(read, config, system)
@@ -106,7 +107,7 @@ def down(name: Name = None, folder: Folder = None) -> None:
     while state.alive and time.monotonic() < deadline:
         time.sleep(POLL)
     if log.exists():
-        typer.echo(log.read_bytes()[offset:].decode("utf-8", errors="replace").rstrip())
+        typer.echo(_since(log, offset))
     if left := _alive([state.supervisor, *state.processes]):
         names = ", ".join(left)
         end(list(left.values()))
@@ -157,10 +158,10 @@ def _bad_input() -> Generator[None]:
 
 @contextmanager
 def _not_up() -> Generator[None]:
-    """A system that is not up is one sentence and exit code 2."""
+    """A system that is not up, or whose configuration cannot be read, is one sentence and exit code 2."""
     try:
         yield
-    except NotUpError as error:
+    except Lima2Error as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(NOT_UP) from error
 
@@ -197,25 +198,36 @@ def _alive(processes: list[Running]) -> dict[str, psutil.Process]:
 
 
 def _detached(path: Path, config: SystemConfig, folder: Path, log_level: str) -> None:
-    """Start the same command in the background and wait until the system is up; raises LaunchError."""
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    """Start the same command in the background and wait until the system is up; raises LaunchError.
+
+    Its output follows what is in the log: one that runs already has the same.
+    """
     output = folder / "logs" / "up.log"
     command = [program("lima2"), "up", str(path.absolute()), "--dir", str(folder), "--log-level", log_level]
-    with output.open("wb") as file:
+    with usable(folder):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        log = output.open("ab")
+    with log as file:
+        offset = file.tell()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
     deadline = time.monotonic() + DETACH_TIMEOUT
     while not _is_up(read_state(folder), process.pid):
         if (code := process.poll()) is not None:
-            typer.echo(output.read_text(encoding="utf-8").rstrip(), err=True)
+            typer.echo(_since(output, offset), err=True)
             raise typer.Exit(code)
         if time.monotonic() > deadline:
             process.terminate()
             raise LaunchError(f"the system {config.name} was not up within {DETACH_TIMEOUT:g} s: see {output}")
         time.sleep(POLL)
-    typer.echo(output.read_text(encoding="utf-8").rstrip())
+    typer.echo(_since(output, offset))
     typer.echo(f"{config.name} is up: lima2 status {config.name}, lima2 down {config.name}")
+
+
+def _since(log: Path, offset: int) -> str:
+    """What was written to a log from this byte on."""
+    return log.read_bytes()[offset:].decode("utf-8", errors="replace").rstrip()
 
 
 def _is_up(state: SystemState | None, pid: int) -> bool:

@@ -120,8 +120,14 @@ class AsyncClient:
     async def configure(self, **settings: Unpack[Settings]) -> None:
         await asyncio.to_thread(self._client.configure, **settings)
 
+    async def replace(self, acq: Mapping[str, Any] | None = None, proc: Mapping[str, Any] | None = None) -> None:
+        await asyncio.to_thread(self._client.replace, acq, proc)
+
     async def prepare(self, acq: Mapping[str, Any] | None = None, proc: Mapping[str, Any] | None = None) -> AsyncRun:
         return AsyncRun(await asyncio.to_thread(self._client.prepare, acq, proc))
+
+    async def begin(self) -> AsyncRun:
+        return AsyncRun(await asyncio.to_thread(self._client.begin))
 
     async def acquire(self, **settings: Unpack[Settings]) -> AsyncRun:
         return AsyncRun(await asyncio.to_thread(self._client.acquire, **settings))

@@ -79,10 +79,18 @@ class Client:
             self._write("proc_params", proc)
 
     def prepare(self, acq: Mapping[str, Any] | None = None, proc: Mapping[str, Any] | None = None) -> Run:
-        """Prepare a run with the parameters as they are, or with these instead, as `replace` takes them."""
+        """Prepare a run with the parameters as they are, or with these instead, as `replace` takes them.
+
+        Where another client prepares too before this one has read which run is its own, the run is the other's, as the
+        control has one that is prepared. `begin` and `acquire` cannot be mistaken.
+        """
         self.replace(acq, proc)
         self.device.command("Prepare", "")
-        return Run(Link(self.device, str(self.device.read("run_uuid")["run_uuid"])))
+        return self._run(self.device.read("run_uuid")["run_uuid"])
+
+    def begin(self) -> Run:
+        """Prepare and start a run with the parameters as they are, in one command of the control."""
+        return self._run(self.device.command("Acquire"))
 
     def acquire(self, **settings: Unpack[Settings]) -> Run:
         """Configure, prepare and start a run.
@@ -94,9 +102,7 @@ class Client:
         settings.setdefault("rois", ())
         settings.setdefault("profiles", ())
         self.configure(**settings)
-        run = self.prepare()
-        run.start()
-        return run
+        return self.begin()
 
     def runs(self) -> list[RunRecord]:
         """The control's log of runs, newest first."""
@@ -106,12 +112,12 @@ class Client:
     def run(self, uuid: str) -> Run:
         """A run of the log; raises RefusedError where the control does not know it."""
         RunRecord.parse(self.device.ask("Run", uuid))
-        return Run(Link(self.device, uuid))
+        return self._run(uuid)
 
     def last_run(self) -> Run | None:
         """The control's current or last run; None before the first."""
-        uuid = str(self.device.read("run_uuid")["run_uuid"] or "")
-        return Run(Link(self.device, uuid)) if uuid else None
+        uuid = self.device.read("run_uuid")["run_uuid"]
+        return self._run(uuid) if uuid else None
 
     def stop(self) -> None:
         """End whatever run is on; its data are kept."""
@@ -120,6 +126,9 @@ class Client:
     def reset(self) -> None:
         """Stop whatever is on and clear a failure: the control is idle."""
         self.device.command("Reset")
+
+    def _run(self, uuid: object) -> Run:
+        return Run(Link(self.device, str(uuid)))
 
     def _parameters(self, name: str) -> Json:
         text = self.device.read(name)[name]

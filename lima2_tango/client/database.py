@@ -30,13 +30,18 @@ class DeviceEntry:
     properties: Mapping[str, list[str]] = field(default_factory=dict)
 
 
+def database_at(tango_host: str) -> tango.Database:
+    """The Tango database at `host:port`; raises DevFailed where it does not answer."""
+    host, port = tango_host.rsplit(":", 1)
+    return tango.Database(host, int(port))
+
+
 def wait_for_database(tango_host: str, timeout_s: float, check: Callable[[], None]) -> None:
     """Return once the database at `host:port` answers; `check` is called between questions and may raise."""
-    host, port = tango_host.rsplit(":", 1)
 
     def answers() -> bool:
         try:
-            tango.Database(host, int(port)).get_info()
+            database_at(tango_host).get_info()
         except tango.DevFailed:
             return False
         return True
@@ -46,8 +51,7 @@ def wait_for_database(tango_host: str, timeout_s: float, check: Callable[[], Non
 
 def register(tango_host: str, entries: Iterable[DeviceEntry]) -> None:
     """Define the devices, and replace the properties that the entries name."""
-    host, port = tango_host.rsplit(":", 1)
-    database = tango.Database(host, int(port))
+    database = database_at(tango_host)
     for entry in entries:
         info = tango.DbDevInfo()
         info.name, info._class, info.server = entry.name, entry.device_class, entry.server  # noqa: SLF001 (its API)

@@ -16,8 +16,9 @@ T = TypeVar("T")
 
 READ_TIMEOUT = 3000
 """Longest wait for an attribute [ms]; a server that answers later is taken for lost by every client."""
-COMMAND_TIMEOUT = 60_000
-"""Longest wait for a command [ms]: the first Prepare may wait for kernels to compile, on all receivers."""
+COMMAND_TIMEOUT = 100_000
+"""Longest wait for a command [ms]: the control gives its receivers 90 s for a Prepare, which may wait for kernels to
+compile, and then releases those that are prepared."""
 CONNECT_TIMEOUT = 3.0
 """Longest wait for the Tango database [s]."""
 PATIENCE = 5.0
@@ -77,11 +78,15 @@ class TangoDevice:
         return {name: self._value(name, answer) for name, answer in zip(names, found, strict=True)}
 
     def write(self, name: str, value: object) -> None:
-        self._once(f"write {name}", lambda: self._caller.write_attribute(name, value))
+        def call() -> None:
+            self._reader.ping()  # a silent device is found out within the shorter of the two timeouts
+            write_attribute(self._caller, name, value)
+
+        self._once(f"write {name}", call)
 
     def command(self, name: str, argument: object = None) -> Any:
         """Once only: a command that was lost on the way may have been carried out."""
-        return self._once(name, lambda: self._caller.command_inout(name, *_given(argument)))
+        return self._once(name, lambda: self._caller.command_inout(name, *_given(argument)), COMMAND_TIMEOUT / 1000)
 
     def ask(self, name: str, argument: object = None) -> Any:
         """Asks again as `read` does."""
@@ -105,13 +110,25 @@ class TangoDevice:
                     raise
             time.sleep(RETRY)
 
-    def _once(self, action: str, call: Callable[[], T]) -> T:
+    def _once(self, action: str, call: Callable[[], T], timeout_s: float | None = None) -> T:
         if self._closed:
             raise StateError(f"this connection to {self.name} is closed: connect again")
         try:
             return call()
         except tango.DevFailed as error:
-            raise from_dev_failed(error, self.name, action) from error
+            raise from_dev_failed(error, self.name, action, timeout_s) from error
+
+
+def write_attribute(proxy: tango.DeviceProxy, name: str, value: object) -> None:
+    """Write an attribute; raises DevFailed also where PyTango does not: at the first write to a silent device.
+
+    It asks such a device for the type of the attribute, and raises TypeError where there is no answer.
+    """
+    try:
+        proxy.write_attribute(name, value)
+    except TypeError:
+        proxy.ping()
+        proxy.write_attribute(name, value)
 
 
 def _given(argument: object) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ Lima2Error
 """
 
 import json
+from typing import Any
 
 import tango
 
@@ -13,6 +14,7 @@ from lima2_tango.core.errors import Lima2Error
 
 REASON = "LIMA_Exception"
 """Tango errors with this reason carry our JSON payload."""
+TIMED_OUT = "API_DeviceTimedOut"
 ABSENT = {
     "API_TangoHostNotSet": "cannot be looked up: give the Tango database as HOST:PORT, or set TANGO_HOST",
     "API_CantConnectToDatabase": "cannot be looked up: the Tango database does not answer",
@@ -20,7 +22,7 @@ ABSENT = {
     "DB_DeviceNotDefined": "is not defined in this Tango database: correct the name, or register the device",
     "API_WrongDeviceNameSyntax": "is no name of a device: give domain/family/member",
     "API_UnsupportedProtocol": "is no name of a device: give domain/family/member",
-    "API_DeviceTimedOut": "did not answer in time: its server hangs, or its computer is overloaded",
+    TIMED_OUT: "did not answer in time: its server hangs, or its computer is overloaded",
     "API_CantConnectToDevice": "does not answer: its server has ended, or is starting",
     "API_CorbaException": "does not answer: its server has ended, or its computer cannot be reached",
 }
@@ -39,25 +41,44 @@ class RunFailedError(Lima2Error):
     """The run ended as failed, or the control does not know it any more."""
 
 
-def from_dev_failed(error: tango.DevFailed, device: str, action: str) -> Lima2Error:
-    """Our error for a Tango one: the device's own sentence where it has one, else who and what was tried."""
+def from_dev_failed(error: tango.DevFailed, device: str, action: str, timeout_s: float | None = None) -> Lima2Error:
+    """Our error for a Tango one: the device's own sentence where it has one, else who and what was tried.
+
+    `timeout_s` is how long the answer was waited for, where that is worth telling.
+    """
     for entry in error.args:
         if entry.reason == REASON:
             return _refusal(entry.desc)
     reasons = [entry.reason for entry in error.args]
     for reason, absence in ABSENT.items():
         if reason in reasons:
-            return UnreachableError(f"{device} {absence} (asked for: {action})", reason=reason)
+            within = f", within {timeout_s:g} s" if reason == TIMED_OUT and timeout_s is not None else ""
+            return UnreachableError(f"{device} {absence} (asked for: {action}{within})", reason=reason)
     text = " ".join(error.args[0].desc.split()) if error.args else "without a reason"
     return RefusedError(f"{device}: {action} failed: {text}")
 
 
-def _refusal(text: str) -> Lima2Error:
+def sentence(text: str) -> str:
+    """What a `last_error` or the `error` of a run says: empty for none, without the JSON around it."""
+    return "" if text == "No error" else _told(text)[0]
+
+
+def _refusal(text: str) -> RefusedError:
+    what, info = _told(text)
+    error = RefusedError(what)
+    error.info = info
+    return error
+
+
+def _told(text: str) -> tuple[str, dict[str, Any]]:
+    """Sentence and facts of an error as our devices send it; text of another kind is itself the sentence."""
+    text = _as_utf8(text)
     try:
-        payload = json.loads(_as_utf8(text))
-        return RefusedError(str(payload["what"]), **{str(key): value for key, value in payload["errinfo"].items()})
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return RefusedError(text)
+        payload = json.loads(text)
+        what, info = payload["what"], payload.get("errinfo", {})
+    except (ValueError, KeyError, TypeError):
+        return text, {}
+    return (what, info) if isinstance(what, str) and isinstance(info, dict) else (text, {})
 
 
 def _as_utf8(text: str) -> str:
@@ -65,14 +86,4 @@ def _as_utf8(text: str) -> str:
     try:
         return text.encode("latin-1").decode("utf-8")
     except UnicodeError:
-        return text
-
-
-def sentence(text: str) -> str:
-    """What a `last_error` or the `error` of a run says: empty for none, without the JSON around it."""
-    if not text or text == "No error":
-        return ""
-    try:
-        return str(json.loads(_as_utf8(text))["what"])
-    except (ValueError, KeyError, TypeError):
         return text

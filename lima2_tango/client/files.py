@@ -180,12 +180,21 @@ def open_run(*paths: str | Path) -> SavedRun:
 
 
 def saved_run(record: RunRecord) -> SavedRun:
-    """What a run has saved: its first master file, or all its data files where it has none."""
+    """What a run has saved: its first master file, or all its data files where it has none.
+
+    Raises NotAvailableError without a file, DataLossError where it has no master and more files than are named.
+    """
     if not record.files:
         raise NotAvailableError(
             f"run {record.uuid} has no files: nothing was saved, or it is not over ({record.state})"
         )
     masters = [file for file in record.files if file.name.endswith(MASTER)]
+    if not masters and record.nb_unnamed > 0:
+        first = record.files[0]
+        raise DataLossError(
+            f"run {record.uuid} has no master file, and the control names {len(record.files)} of its {record.nb_files} "
+            f"data files: open all of them with open_run(*Path({str(first.parent)!r}).glob('*{first.suffix}'))"
+        )
     return SavedRun(masters[:1] or record.files)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lima2_tango.control.runlog import RunState
+from lima2_tango.control.runlog import LENGTH, RunState
 from lima2_tango.core.encoded import frame_of, rows_of
 from lima2_tango.core.errors import DataLossError, NotAvailableError, StateError
 from lima2_tango.processing.rows import ROI
@@ -52,8 +52,8 @@ class Link:
             self.last = RunRecord.parse(self.device.ask("Run", self.uuid))
         except RefusedError as error:
             raise RunFailedError(
-                f"{self.device.name} does not know run {self.uuid} any more: its server was restarted in between; "
-                f"files that were complete are kept ({error})"
+                f"{self.device.name} does not know run {self.uuid} any more: its server was restarted, or more than "
+                f"{LENGTH} runs came since; files that were complete are kept ({error})"
             ) from error
         return self.last
 

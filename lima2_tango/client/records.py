@@ -13,9 +13,6 @@ from lima2_tango.core.errors import WireError
 
 from .errors import sentence
 
-OVER = frozenset({RunState.DONE, RunState.STOPPED, RunState.FAILED})
-"""States in which nothing of a run changes any more."""
-
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
@@ -35,14 +32,21 @@ class RunRecord:
     error: str
     """Why the run failed, one sentence; empty where it did not."""
     files: tuple[Path, ...]
-    """Master files, then data files."""
+    """Master files, then data files, the first 1000."""
     pipeline: str
     """Tango class of the processing."""
+    nb_files: int
+    """All that are complete, whether named here or not."""
 
     @property
     def over(self) -> bool:
         """Nothing changes any more: all files are complete."""
-        return self.state in OVER
+        return self.state.over
+
+    @property
+    def nb_unnamed(self) -> int:
+        """Files that are complete and not named in `files`."""
+        return self.nb_files - len(self.files)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -61,6 +65,7 @@ class RunRecord:
                 error=sentence(told["error"]),
                 files=tuple(Path(file) for file in told["files"]),
                 pipeline=str(told["pipeline"]),
+                nb_files=int(told.get("nb_files", len(told["files"]))),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise WireError(
@@ -81,6 +86,7 @@ class RunRecord:
             "error": self.error,
             "files": [str(file) for file in self.files],
             "pipeline": self.pipeline,
+            "nb_files": self.nb_files,
         }
 
 
@@ -112,7 +118,7 @@ class Progress:
     @property
     def over(self) -> bool:
         """This is the last that there is to tell."""
-        return self.state in OVER
+        return self.state.over
 
     @classmethod
     def of(cls, record: RunRecord, measures: Mapping[str, Any] | None) -> Self:

@@ -27,7 +27,7 @@ class Run:
     """A run that was prepared. As a context manager it is stopped where its block is left before it is over.
 
     Whatever asks the control raises UnreachableError where that does not answer any more, RunFailedError where the
-    control was restarted in between, and StateError for live data once another run was prepared.
+    control was restarted or has had 100 runs since, and StateError for live data once another run was prepared.
     """
 
     def __init__(self, link: Link) -> None:

@@ -101,8 +101,8 @@ def _follow(link: Link, take: Callable[[], Iterator[T]], timeout_s: float) -> It
         asked = time.monotonic()
         over = link.record().over  # asked before: what comes later is taken below
         for item in take():
-            deadline = time.monotonic() + timeout_s
             yield item
+            deadline = time.monotonic() + timeout_s  # only now: what the caller does with it takes its own time
         if over:
             link.outcome()
             return

@@ -10,7 +10,12 @@ from typing import TypeVar
 
 import tango
 
+from lima2_tango.control.runlog import RunState
 from lima2_tango.core.state import State
+
+from .database import database_at
+from .device import write_attribute
+from .errors import from_dev_failed, sentence
 
 PROXY_TIMEOUT = 1000
 """Longest wait for one answer of a device [ms]."""
@@ -18,8 +23,6 @@ POLL = 0.05
 """Between two questions [s]."""
 COUNTERS = ("nb_frames_acquired", "nb_frames_xferred")
 """Of a control, of a receiver."""
-BUSY = {"running", "processing"}
-"""States of a run whose files are not complete, in the control's `runs`."""
 _CONNECTING = Lock()
 Answer = TypeVar("Answer")
 
@@ -50,7 +53,7 @@ def database_answers(tango_host: str, timeout_s: float) -> bool:
 
     def ask() -> bool:
         try:
-            _database(tango_host).get_info()
+            database_at(tango_host).get_info()
         except tango.DevFailed:
             return False
         return True
@@ -77,7 +80,7 @@ def at_once(calls: Sequence[Callable[[], Answer]], timeout_s: float) -> list[Ans
 
 def running_instances(tango_host: str, servers: Sequence[str]) -> dict[str, str]:
     """Those of `program/instance` that run already, as the database and their own answer say: where each runs."""
-    database = _database(tango_host)
+    database = database_at(tango_host)
     found = {}
     for server in servers:
         name = f"dserver/{server}"
@@ -93,7 +96,7 @@ def running_instances(tango_host: str, servers: Sequence[str]) -> dict[str, str]
 def unexport(tango_host: str, servers: Sequence[str]) -> None:
     """Clients are told that the devices of dead servers do not run, and need not find out."""
     try:
-        database = _database(tango_host)
+        database = database_at(tango_host)
         for server in servers:
             database.unexport_server(server)
     except tango.DevFailed:  # it is down too: the next start exports anew
@@ -106,40 +109,67 @@ def write_parameters(tango_host: str, control: str, acq: str, proc: str) -> str:
         proxy = _proxy(tango_host, control)
         for attribute, text in (("acq_params", acq), ("proc_params", proc)):
             if text:
-                proxy.write_attribute(attribute, text)
+                write_attribute(proxy, attribute, text)
     except tango.DevFailed as error:
-        return sentence(error)
+        return str(from_dev_failed(error, control, "write parameters"))
     return ""
 
 
-def stop_run(tango_host: str, control: str, timeout_s: float) -> str:
-    """End the run that is on, and wait until the data of the last one are complete; what happened, or an empty text."""
+def stop_run(tango_host: str, control: str, servers: Sequence[str], timeout_s: float) -> str:
+    """End the run that is on, and wait until the data of the last one are complete; what happened, or an empty text.
+
+    `servers` are those of the system, as `program/instance`: what other systems process is theirs.
+    """
     try:
         proxy = _proxy(tango_host, control)
         state = State(int(proxy.read_attribute("acq_state").value))
         if state is State.RUNNING:
             proxy.command_inout("Stop")
-        elif state is State.PREPARED or _is_over(tango_host, proxy):
+        elif state is State.PREPARED or _is_over(tango_host, proxy, servers):
             return ""
     except tango.DevFailed as error:
-        return f"the run could not be stopped: {sentence(error)}"
+        return f"the run could not be stopped: {from_dev_failed(error, control, 'stop the run')}"
     what = "stopped the run" if state is State.RUNNING else "waited for the last run"
-    if _until(lambda: _is_over(tango_host, proxy), timeout_s):
+    if _until(lambda: _is_over(tango_host, proxy, servers), timeout_s):
         return f"{what}, its data are complete"
     return f"{what}, whose data were not complete within {timeout_s:g} s"
 
 
-def _is_over(tango_host: str, control: tango.DeviceProxy) -> bool:
+def _is_over(tango_host: str, control: tango.DeviceProxy, servers: Sequence[str]) -> bool:
     """Nothing is acquired, processed or written any more."""
     if State(int(control.read_attribute("acq_state").value)) is State.RUNNING or _follows(control):
         return False
-    return all(_finished(tango_host, name) for name in _database(tango_host).get_device_exported("*/limaprocessing/*"))
+    return all(_finished(tango_host, name) for name in processing_devices(tango_host, servers))
+
+
+def processing_devices(tango_host: str, servers: Sequence[str]) -> list[str]:
+    """Processing devices that these servers export."""
+    database = database_at(tango_host)
+    ours = {server.lower() for server in servers}
+    return [
+        name
+        for name in database.get_device_exported("*/limaprocessing/*")
+        if _server_of(database, name).lower() in ours
+    ]
+
+
+def _server_of(database: tango.Database, name: str) -> str:
+    """`program/instance` of a device; empty for one that was erased meanwhile."""
+    try:
+        return str(database.get_device_info(name).ds_full_name)
+    except tango.DevFailed:
+        return ""
 
 
 def _follows(control: tango.DeviceProxy) -> bool:
     """The control drives, and has still to write the master file of a run."""
     (runs,) = control.read_attributes(["runs"])
-    return not runs.has_failed and any(json.loads(run)["state"] in BUSY for run in runs.value or ())
+    return not runs.has_failed and any(_is_busy(RunState(json.loads(run)["state"])) for run in runs.value or ())
+
+
+def _is_busy(state: RunState) -> bool:
+    """Files of such a run are not complete."""
+    return not state.over and state is not RunState.PREPARED
 
 
 def _finished(tango_host: str, name: str) -> bool:
@@ -167,30 +197,10 @@ def _read(tango_host: str, name: str) -> Reading:
         state = State(int(proxy.read_attribute("acq_state").value))
         values = {found.name: found for found in proxy.read_attributes([*COUNTERS, "last_error"])}
     except tango.DevFailed as error:
-        return Reading(name, error=sentence(error))
+        return Reading(name, error=str(from_dev_failed(error, name, "read acq_state")))
     frames = next((int(values[key].value) for key in COUNTERS if not values[key].has_failed), None)
     last = values["last_error"]
-    return Reading(name, True, state.label, frames, "" if last.has_failed else plain(str(last.value)))
-
-
-def plain(text: str) -> str:
-    """The sentence of a `last_error`; empty where there is none."""
-    if text == "No error":
-        return ""
-    try:
-        return str(json.loads(text)["what"])
-    except (ValueError, TypeError, KeyError):
-        return text
-
-
-def sentence(error: tango.DevFailed) -> str:
-    """What a Tango error says, in one line."""
-    return " ".join(plain(error.args[0].desc).split())
-
-
-def _database(tango_host: str) -> tango.Database:
-    host, port = tango_host.rsplit(":", 1)
-    return tango.Database(host, int(port))
+    return Reading(name, True, state.label, frames, "" if last.has_failed else sentence(str(last.value)))
 
 
 def _proxy(tango_host: str, name: str) -> tango.DeviceProxy:

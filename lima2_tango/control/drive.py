@@ -1,12 +1,13 @@
 """The control drives whole runs: it prepares, starts, follows and ends all receivers, as a conductor would.
 
-All or none: what a receiver refuses, none of them does. Commands that change the receivers come one at a time; Stop,
-Abort and Reset do not wait for them, but make them give up.
+All or none: what a receiver refuses, none of them does. Commands that change the receivers come one at a time; Stop
+and Reset do not wait for them, but make them give up, and Abort waits for them to do so.
 """
 
+import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Lock, RLock
 
 from lima2_tango.core.errors import AgreementError, NotAvailableError, StateError
@@ -22,7 +23,7 @@ from .ranks import Answers, Rank, check_answering, check_prepared, erase_others,
 from .runlog import Record, RunLog, RunState
 
 ABORT_LIMIT = 10.0
-"""An abort ends within this [s]."""
+"""An abort waits this long for the run to end; receivers that do not answer cost it two answers more [s]."""
 ACQUIRED_LIMIT = 5.0
 """A Prepare waits this long for the receivers of the last run to be idle [s]."""
 KEPT = 2
@@ -132,7 +133,7 @@ class Drive:
             return
         with self._one_at_a_time("Start"):
             self._controller.check_start()
-            run.state = RunState.RUNNING
+            self._begin(run)
             answers = self._start_all(run)
             Follower(run, self._controller, self._metadata, self._followed, self._leaving).start()
             answers.check("Start")
@@ -164,13 +165,14 @@ class Drive:
 
     def abort(self) -> None:
         """Stop, then Reset once the run is over; raises StateError where it is not over in time."""
+        deadline = time.monotonic() + ABORT_LIMIT
         self.stop()
         with self._one_at_a_time("Abort", ABORT_LIMIT):
-            run = self.run
+            run, left = self.run, max(0.0, deadline - time.monotonic())
             if run is not None and self.driving and run.state is not RunState.PREPARED:
-                over = run.acquired.wait(ABORT_LIMIT)
+                over = run.acquired.wait(left)
             else:
-                over = self._controller.machine.wait(State.IDLE, State.FAULT, State.PREPARED, timeout=ABORT_LIMIT)
+                over = self._controller.machine.wait(State.IDLE, State.FAULT, State.PREPARED, timeout=left)
             self.reset()
             if not over:
                 raise StateError(
@@ -208,15 +210,16 @@ class Drive:
         if not ranks:
             raise StateError("this control has no receivers: start them with it, in one MPI job")
         check_answering(ranks)
-        plan = Plan(str(uuid.uuid1()), self._controller.armed_params, self._controller.chosen(), len(ranks))
+        acq, choice = self._controller.armed_params, self._controller.chosen()
+        plan = Plan(str(uuid.uuid1()), acq, choice, len(ranks), self._controller.dealt)
         plan.check()
         check_masters(plan)
         return DrivenRun(plan, ranks)
 
     def _prepare_all(self, run: DrivenRun, stops: int) -> None:
         plan = run.plan
-        answers = on_all(run.ranks, lambda number, rank: rank.prepare(plan.uuid, *plan.texts(number)), None)
         try:
+            answers = on_all(run.ranks, lambda number, rank: rank.prepare(plan.uuid, *plan.texts(number)), None)
             answers.check("Prepare")
             run.specs = {name: run.ranks[0].spec(plan.uuid, spec_source(name)) for name, _ in plan.savings()}
             self._check_not_stopped(stops)
@@ -236,6 +239,13 @@ class Drive:
         self.log.put(run.record())
         self._recent = [*self._recent[-KEPT + 1 :], run.uuid]
         self._tell()
+
+    def _begin(self, run: DrivenRun) -> None:
+        """From now on its follower ends the run, and nobody else; StateError where a Stop came first."""
+        with self._giving_up:
+            if run.state is not RunState.PREPARED:
+                raise StateError("another client stopped this run before it began: prepare again")
+            run.state = RunState.RUNNING
 
     def _start_all(self, run: DrivenRun) -> Answers:
         """Receivers and detector; where one fails, all are stopped."""
@@ -257,9 +267,10 @@ class Drive:
 
     def _followed(self, run: DrivenRun) -> None:
         """The follower has looked; a run that has ended is only remembered."""
-        if run.ended.is_set() and run in self._live:
+        if run.ended.is_set():
             self.log.put(run.record())
-            self._live.remove(run)
+            with suppress(ValueError):  # another thread was first
+                self._live.remove(run)
         self._tell()
 
     def _tell(self) -> None:

@@ -18,7 +18,6 @@ from .runlog import FILES, Record, RunState
 
 INDICATORS = ("nb_frames_processed", "nb_frames_integrated", "nb_frames_sparse", "nb_frames_source")
 """Counters of frames that are processed; the first that a pipeline has says how far it is."""
-ENDED = (RunState.DONE, RunState.STOPPED, RunState.FAILED)
 
 
 class DrivenRun:
@@ -58,15 +57,15 @@ class DrivenRun:
 
     @property
     def nb_frames_received(self) -> int:
-        return sum(rank.nb_frames for rank in self.acquiring)
+        return sum(rank.nb_frames for rank in self.acquiring) // self.plan.copies
 
     @property
     def nb_frames_processed(self) -> int:
-        return sum(_indicator(rank.counters) for rank in self.processing)
+        return sum(_indicator(rank.counters) for rank in self.processing) // self.plan.copies
 
     @property
     def nb_frames_saved(self) -> int:
-        return sum(self.saved)
+        return sum(self.saved) // self.plan.copies
 
     @property
     def saved(self) -> list[int]:
@@ -114,6 +113,21 @@ class DrivenRun:
         return [*self.masters, *self._data_files[1]]
 
     @property
+    def nb_files(self) -> int:
+        return len(self.masters) + sum(map(sum, nb_files(self.plan, self.saved, self.closed)))
+
+    def _first_files(self) -> list[str]:
+        """As many as a record names, of a run that may be on: clients ask often, and names take their time."""
+        left = FILES
+        counts: list[list[int]] = []
+        for by_rank in nb_files(self.plan, self.saved, self.closed):
+            counts.append([])
+            for count in by_rank:
+                counts[-1].append(min(count, left))
+                left -= counts[-1][-1]
+        return [*self.masters, *data_files(self.plan, counts)][:FILES]
+
+    @property
     def error(self) -> str:
         """One sentence about everything that went wrong, by receiver; empty when nothing did."""
         by_rank: dict[int, str] = {}
@@ -139,8 +153,8 @@ class DrivenRun:
         """The last word; the state follows from what is known, where it is not given."""
         asked = self.plan.acq.acq.nb_frames
         complete = asked > 0 and self.nb_frames_received >= asked
+        self._end = datetime.now(UTC)  # first: who reads a state that is final has its time as well
         self.state = state or (RunState.FAILED if self.error else RunState.DONE if complete else RunState.STOPPED)
-        self._end = datetime.now(UTC)
         self.acquired.set()
         self.ended.set()
 
@@ -149,7 +163,6 @@ class DrivenRun:
         return self._merges.setdefault(command, RowMerge(len(self.ranks)))
 
     def record(self) -> Record:
-        files = self.files
         return Record(
             uuid=self.uuid,
             state=self.state,
@@ -160,8 +173,8 @@ class DrivenRun:
             nb_frames_processed=self.nb_frames_processed,
             nb_frames_saved=self.nb_frames_saved,
             error=self.error,
-            nb_files=len(files),
-            files=files[:FILES],
+            nb_files=self.nb_files,
+            files=self._first_files(),
             pipeline=self.plan.choice.plugin.class_name,
         )
 

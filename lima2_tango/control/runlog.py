@@ -24,6 +24,11 @@ class RunState(StrEnum):
     """Ended before all frames that were asked for, because somebody asked for it."""
     FAILED = "failed"
 
+    @property
+    def over(self) -> bool:
+        """Nothing changes any more: all files are complete."""
+        return self in {RunState.DONE, RunState.STOPPED, RunState.FAILED}
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -63,8 +68,11 @@ class RunLog:
         """Oldest first."""
 
     def put(self, record: Record) -> None:
-        """Add a run, or replace what was known of it."""
+        """Add a run, or replace what was known of it; a run that has ended stays as it was then."""
         with self._lock:
+            known = self._records.get(record.uuid)
+            if known is not None and known.end:
+                return
             self._records[record.uuid] = record
             while len(self._records) > LENGTH:
                 del self._records[next(iter(self._records))]

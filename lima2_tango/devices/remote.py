@@ -141,6 +141,8 @@ def _as_lima2(timeout: float) -> Generator[None]:
         yield
     except tango.DevFailed as error:
         raise _translated(error, timeout) from error
+    except TypeError as error:  # PyTango's first write to a device that does not answer
+        raise AgreementError(f"it does not answer ({error}): look at its log, restart the job") from error
 
 
 def _translated(error: tango.DevFailed, timeout: float) -> Lima2Error:

@@ -21,9 +21,11 @@ from support import Json
 from watching import wait_for
 
 from lima2_tango.cli.config import Topology
+from lima2_tango.client import RunState, connect
+from lima2_tango.core import errors
 
-ROWS = 40
-"""Frames in a file."""
+ROWS = 39
+"""Frames in a file; no multiple of what the images repeat after, so that a missing file shows."""
 RECEIVERS = 2
 IMAGES = 8
 TRUTH_S = 2.0
@@ -37,6 +39,7 @@ NOT_YET = (
     Lima2BadCommand,
     Lima2DeviceError,
     Lima2Error,
+    errors.Lima2Error,  # of the control's own client
 )
 """What a client hears while the system is not back: it asks again."""
 VICTIMS = {
@@ -49,12 +52,76 @@ DEAD_RECEIVERS = {"receiver": {1}, "control": set(), "job": {0, 1}, "database": 
 """Whose file under way is lost."""
 
 
+class ByConductor:
+    """A user who drives through the conductor."""
+
+    def __init__(self, system: Supervised) -> None:
+        port = int(system.state.conductor_url.rsplit(":", 1)[1])
+        self.conducted = Conducted(init("localhost", port), Topology.ROUND_ROBIN)
+
+    def begin(self, acq: Json, proc: Json) -> None:
+        self.conducted.prepare(acq, proc)
+        self.conducted.start()
+
+    def end(self) -> None:
+        """End a run that went on whatever was killed."""
+        wait_for(self._stops, NEXT_S, "the run, which went on, is stopped")
+        self.conducted.wait_end()
+        self.conducted.check_success()
+
+    def acquire(self, acq: Json, proc: Json) -> None:
+        """A whole run, as a script would: whatever the last one has left."""
+        self.conducted.recover()
+        self.conducted.run(acq, proc)
+
+    def _stops(self) -> bool:
+        try:
+            self.conducted.stop()
+        except NOT_YET:
+            return False
+        return True
+
+
+class ByControl:
+    """A user who knows the control device only."""
+
+    def __init__(self, system: Supervised) -> None:
+        self._where = system.state.control, system.state.tango_host
+
+    def begin(self, acq: Json, proc: Json) -> None:
+        with connect(*self._where) as client:
+            client.replace(acq, proc)
+            client.begin()
+
+    def end(self) -> None:
+        wait_for(self._stops, NEXT_S, "the run, which went on, is stopped")
+
+    def _stops(self) -> bool:
+        try:
+            with connect(*self._where) as client:
+                run = client.last_run()
+                assert run is not None
+                return run.stop().state is RunState.STOPPED
+        except NOT_YET:
+            return False
+
+    def acquire(self, acq: Json, proc: Json) -> None:
+        with connect(*self._where) as client:
+            client.reset()
+            client.replace(acq, proc)
+            assert client.begin().wait(NEXT_S).state is RunState.DONE
+
+
+USERS = {"conductor": ByConductor, "control": ByControl}
+
+
 @dataclass
 class Bench:
-    """The system under test, its user, and what every image must be."""
+    """The system under test, its parameters, and what every image must be."""
 
     system: Supervised
     conducted: Conducted
+    """Knows good parameters."""
     random: random.Random
     images: list[np.ndarray] = field(default_factory=list)
     took: dict[str, list[float]] = field(default_factory=dict)
@@ -63,8 +130,9 @@ class Bench:
         """Every frame that the named files hold, by global index; their rows follow each other without a hole."""
         found: dict[int, np.ndarray] = {}
         for receiver in range(RECEIVERS):
-            local = 0
-            for path in sorted(folder.glob(f"lima2_{receiver}_*.h5")):
+            local, files = 0, sorted(folder.glob(f"lima2_{receiver}_*.h5"))
+            assert [int(path.stem.rsplit("_", 1)[1]) for path in files] == list(range(len(files)))
+            for path in files:
                 for frame in read(path):
                     found[RECEIVERS * local + receiver] = frame
                     local += 1
@@ -82,8 +150,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     restart = {"at_most": 1000, "within": 1.0}
     config = write_config(home / "kills.yaml", name="kills", conductor__enabled=True, restart=restart)
     with kept_up(home / "home", config) as system:
-        port = int(system.state.conductor_url.rsplit(":", 1)[1])
-        made = Bench(system, Conducted(init("localhost", port), Topology.ROUND_ROBIN), random.Random(4))
+        made = Bench(system, ByConductor(system).conducted, random.Random(4))
         made.conducted.run(made.conducted.acq(), saving(made, home))
         frames = made.frames(home)
         made.images = [frames[index] for index in range(IMAGES)]
@@ -95,21 +162,18 @@ def saving(bench: Bench, folder: Path) -> Json:
     return bench.conducted.proc(folder, {"saving.nb_frames_per_file": ROWS})
 
 
-def killed_in_mid_run(bench: Bench, victim: str, folder: Path) -> None:
-    system, user = bench.system, bench.conducted
+def killed_in_mid_run(bench: Bench, driver: str, victim: str, folder: Path) -> None:
+    system, user = bench.system, USERS[driver](bench.system)
     folder.mkdir()
-    user.prepare(user.acq({"acq.nb_frames": 0, "acq.expo_time": 1000}), saving(bench, folder))
-    user.start()
+    user.begin(bench.conducted.acq({"acq.nb_frames": 0, "acq.expo_time": 1000}), saving(bench, folder))
     wait_for(lambda: all(list(folder.glob(f"lima2_{r}_*.h5")) for r in range(RECEIVERS)), 10, "files are closed")
     Event().wait(bench.random.uniform(0.0, 0.5))
     before = system.state.restarts
     system.kill(*VICTIMS[victim])
     wait_for(lambda: knows(system, before), TRUTH_S, "status tells the truth")
     if victim == "database":
-        wait_for(lambda: stops(user), NEXT_S, "the run, which went on, is stopped")
-        user.wait_end()
-        user.check_success()
-    wait_for(lambda: runs_again(bench), NEXT_S, "the next run")
+        user.end()
+    wait_for(lambda: runs_again(bench, user), NEXT_S, "the next run")
     system.wait_up(before + 1)
     check_files(bench, folder, DEAD_RECEIVERS[victim])
 
@@ -119,19 +183,10 @@ def knows(system: Supervised, before: int) -> bool:
     return not (look := system.look()).well or look.state.restarts > before
 
 
-def stops(user: Conducted) -> bool:
+def runs_again(bench: Bench, user: ByConductor | ByControl) -> bool:
+    """A whole run; False while the system is not back."""
     try:
-        user.stop()
-    except NOT_YET:
-        return False
-    return True
-
-
-def runs_again(bench: Bench) -> bool:
-    """A whole run, driven as a script would; False while the system is not back."""
-    try:
-        bench.conducted.recover()
-        bench.conducted.run(bench.conducted.acq(), bench.conducted.proc())
+        user.acquire(bench.conducted.acq(), bench.conducted.proc())
     except (*NOT_YET, AssertionError):
         return False
     return True
@@ -144,15 +199,17 @@ def check_files(bench: Bench, folder: Path, dead: set[int]) -> None:
     assert {int(name.split("_")[1]) for name in hidden} <= dead, hidden
 
 
+@pytest.mark.parametrize("driver", USERS)
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_killed_three_times(bench: Bench, victim: str, tmp_path: Path) -> None:
-    for number in range(3):
-        killed_in_mid_run(bench, victim, tmp_path / str(number))
+def test_killed_twice(bench: Bench, driver: str, victim: str, tmp_path: Path) -> None:
+    for number in range(2):
+        killed_in_mid_run(bench, driver, victim, tmp_path / str(number))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("driver", USERS)
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_killed_twenty_times(bench: Bench, victim: str, tmp_path: Path) -> None:
+def test_killed_twenty_times(bench: Bench, driver: str, victim: str, tmp_path: Path) -> None:
     for number in range(20):
-        killed_in_mid_run(bench, victim, tmp_path / str(number))
+        killed_in_mid_run(bench, driver, victim, tmp_path / str(number))

@@ -84,6 +84,21 @@ def test_ctrl_c_stops_and_keeps_the_data(start: Callable[..., Popen], lima: Clie
     assert lima.state() is State.IDLE
 
 
+def test_a_run_that_another_client_stops_is_exit_code_1(
+    start: Callable[..., Popen], lima: Client, tmp_path: Path
+) -> None:
+    process = start("--frames", "100000", "--time", "0.002", "--save", str(tmp_path), "--json")
+    wait_for(lambda: lima.state() is State.RUNNING and saved_frames(lima) > 20, 30, "frames")
+    lima.stop()
+    text, said = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1, said
+    told = json.loads(text)
+    assert told["state"] == "stopped"
+    assert f"stopped by another client after {told['nb_frames_acquired']} of 100000 frames" in said
+    assert told["nb_frames_saved"] == images(told["files"][0]) > 20
+    assert told["nb_files"] == len(told["files"])
+
+
 def test_a_refusal_is_a_sentence(start: Callable[..., Popen]) -> None:
     process = start("--roi", "5000,0,4,4")
     _, said = process.communicate(timeout=TIMEOUT)

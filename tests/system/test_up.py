@@ -17,6 +17,8 @@ from supervised import LIMA2, Supervised, kept_up, lima2, of_folder, printed, wr
 from support import FAST, SMALL, Rig
 from watching import wait_for
 
+from lima2_tango.cli.config import SERVER
+from lima2_tango.client.supervision import processing_devices
 from lima2_tango.core.state import State
 
 DEFAULTS = {
@@ -138,6 +140,9 @@ def test_what_a_dead_job_mapped_is_cleared(kept: Supervised) -> None:
 def test_ctrl_c_ends_a_run_with_its_files_closed(tmp_path: Path) -> None:
     with kept_up(tmp_path / "home", write_config(tmp_path / "two.yaml", name="two")) as system:
         begin_run(system, tmp_path / "data")
+        servers = [f"{SERVER}/{instance}" for instance in system.state.devices.values()]
+        assert len(processing_devices(system.state.tango_host, servers)) == 2
+        assert not processing_devices(system.state.tango_host, [f"{SERVER}/another"])
         assert system.end(signal.SIGINT) == 0
     assert "stopped the run, its data are complete" in system.output
     assert "Traceback" not in system.output
@@ -151,6 +156,13 @@ def test_detached_it_lives_until_it_is_told_to_end(tmp_path: Path) -> None:
         started = lima2("up", config, "--detach", home=home)
         assert started.returncode == 0, started.stdout + started.stderr
         assert lima2("status", home=home).returncode == 0
+        log = home / "one" / "logs" / "up.log"
+        before = log.read_text()
+        assert "all devices answer" in before
+        again = lima2("up", config, "--detach", home=home)
+        assert again.returncode == 2
+        assert again.stderr.startswith("error: the system one is up already")
+        assert log.read_text().startswith(before), "the log of the one that runs goes on"
     finally:
         ended = lima2("down", config, home=home)
     assert ended.returncode == 0

@@ -95,3 +95,45 @@ print("ignored by a child:", bool(int(ignored, 16) & 1 << signal.SIGINT - 1))
 def test_what_a_background_job_starts_can_be_interrupted() -> None:
     done = subprocess.run([sys.executable, "-c", BACKGROUND_JOB], capture_output=True, text=True, timeout=30)
     assert done.stdout.endswith("ignored by a child: False\n"), done.stdout + done.stderr
+
+
+class TestGraphs:
+    def test_a_graph_is_drawn_for_people_pages_and_programs(self, lima2):
+        assert "└─ region" in lima2("pipelines", "legacy").output
+        assert lima2("pipelines", "Legacy", "--mermaid").output.startswith("flowchart")
+        document = json.loads(lima2("pipelines", "LimaProcessingLegacy", "--json").output)
+        assert "accumulation" in {node["name"] for node in document["nodes"]}
+
+    def test_a_graph_is_shown_as_parameters_make_it(self, lima2, tmp_path):
+        body = json.loads(lima2("params", "Simulator", "Legacy").output)
+        body["receiver"]["img"]["binning"] = {"x": 2, "y": 4}
+        body["processing"]["accumulation"] = {"enabled": True, "nb_frames": 10}
+        (tmp_path / "p.json").write_text(json.dumps(body))
+        output = lima2(
+            "pipelines", "Legacy", "--frames", "512x1024:uint16", "--params", str(tmp_path / "p.json")
+        ).output
+        assert "1 x 512 x 1024 uint16" in output
+        assert "1 x 128 x 512 uint32, one for 10 of the camera" in output
+
+    def test_processing_parameters_alone_will_do(self, lima2, tmp_path):
+        (tmp_path / "p.json").write_text('{"accumulation": {"enabled": true, "nb_frames": 7}}')
+        output = lima2(
+            "pipelines", "Legacy", "--frames", "2x64x32:float32", "--params", str(tmp_path / "p.json")
+        ).output
+        assert "2 x 64 x 32 float32, one for 7 of the camera" in output
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["nothing"], "there is no such camera or pipeline"),
+            (["Failing"], "declares no graph"),
+            (["Legacy", "--frames", "512:uint16"], "--frames"),
+            (["Legacy", "--frames", "512x512:uint64"], "--frames"),
+            (["Legacy", "--params", "p.json"], "say for which frames"),
+            (["Legacy", "--frames", "4x4:uint8", "--params", "/nowhere.json"], "not a JSON file"),
+        ],
+    )
+    def test_what_cannot_be_drawn_is_refused_in_a_sentence(self, lima2, arguments, said):
+        result = lima2("pipelines", *arguments)
+        assert result.exit_code == 1
+        assert said in result.stderr

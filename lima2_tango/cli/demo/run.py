@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -63,8 +64,8 @@ class Report:
         table.add_row("rate, start to last frame", f"{rate:.1f} frames/s, {speed}/s")
         table.add_row("data", f"{bytes_text(self.raw_bytes)}, saved as {bytes_text(self.saved_bytes)}")
         table.add_row("compression ratio", f"{self.raw_bytes / self.saved_bytes:.2f}")
-        table.add_row("files", f"{self.nb_files}, and the master {self.master}")
-        table.add_row("picture", str(self.picture))
+        table.add_row("files", f"{self.nb_files}, and the master {escape(str(self.master))}")
+        table.add_row("picture", escape(str(self.picture)))
         for phase, seconds in self.phases.items():
             table.add_row(phase, f"{seconds:.1f} s")
         table.add_row("total", f"{sum(self.phases.values()):.1f} s")

@@ -1,5 +1,6 @@
 """What keeps a system up, part by part: its state file, its restarts, its dead, and what it refuses."""
 
+import io
 import json
 import os
 import socket
@@ -8,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from lima2_tango.cli import preflight, rundir
 from lima2_tango.cli.config import (
@@ -28,7 +30,7 @@ from lima2_tango.cli.process import Child, LaunchError, environment
 from lima2_tango.cli.ranks import causes, last_log
 from lima2_tango.cli.restarts import RestartBudget
 from lima2_tango.cli.rundir import NotUpError, Phase, Running, SystemState, find_system, locked, read_state, write_state
-from lima2_tango.client.supervision import Reading, plain
+from lima2_tango.client.supervision import Reading
 from lima2_tango.core.errors import Lima2Error
 
 INSTANCES = ["ctl", "rcv1", "rcv2"]
@@ -268,11 +270,13 @@ class TestLook:
         assert json.loads(json.dumps(look.as_json()))["well"] is well
         assert len(list(look.tables())) == 3
 
-    @pytest.mark.parametrize(
-        ("text", "sentence"), [("No error", ""), ('{"what": "frame 3", "errinfo": {}}', "frame 3"), ("odd", "odd")]
-    )
-    def test_an_error_is_its_sentence(self, text, sentence):
-        assert plain(text) == sentence
+    def test_brackets_are_no_markup(self, home):
+        event, error = "said [/usr/lib/python]: give [x, y] :smile:", "frame 3 in [/data/a]"
+        look = Look(state(home, event=event), [Part("[/b]", 3, True)], [Reading("a/b/c", True, "idle", 0, error)])
+        console = Console(width=200, file=io.StringIO())
+        console.print(*look.tables())
+        for text in (event, error, "[/b]"):
+            assert text in console.file.getvalue()
 
 
 def two(**changes):

@@ -30,6 +30,8 @@ class FakeRun:
     made: int = 0
     error: str = ""
     files: list[str] = field(default_factory=list)
+    nb_files: int = 0
+    """Where there are more than are named."""
 
     def as_json(self) -> str:
         begin = "2026-01-01T10:00:00+00:00"
@@ -37,7 +39,8 @@ class FakeRun:
         counts = {f"nb_frames_{what}": self.made for what in ("acquired", "processed", "saved")}
         fixed = {"pipeline": "LimaProcessingLegacy", "driver": "control", "begin": begin, "end": end}
         told = {"uuid": self.uuid, "state": self.state, "nb_frames": self.nb_frames, "error": self.error}
-        return json.dumps({**told, **fixed, **counts, "files": self.files})
+        files = {"files": self.files, "nb_files": max(self.nb_files, len(self.files))}
+        return json.dumps({**told, **fixed, **counts, **files})
 
     @property
     def over(self) -> bool:
@@ -132,6 +135,11 @@ class FakeControl:
         self.machine.fire(Event.PREPARE)
         self.log.insert(0, FakeRun(f"run-{len(self.log)}", self.acq.acq.nb_frames, files=self.files))
         self.popped = 0
+
+    def _Acquire(self) -> str:  # noqa: N802
+        self._Prepare("")
+        self._Start()
+        return self.current.uuid
 
     def _Start(self) -> None:  # noqa: N802
         self.machine.fire(Event.START)

@@ -6,9 +6,11 @@ import pytest
 import tango
 
 from lima2_tango.client import RefusedError, UnreachableError, connect
+from lima2_tango.client.device import COMMAND_TIMEOUT
 from lima2_tango.client.errors import from_dev_failed, sentence
 from lima2_tango.core.errors import ParamError, StateError
 from lima2_tango.devices.errors import as_dev_failed, as_tango_text
+from lima2_tango.devices.remote import PREPARE_TIMEOUT
 
 NAME = "id00/limacontrol/simulator"
 
@@ -72,6 +74,15 @@ def test_whoever_does_not_answer_is_named_with_what_to_do(reasons: list[str], wh
     assert "read acq_state" in str(found)
 
 
+def test_who_was_waited_for_in_vain_is_told_with_the_time() -> None:
+    found = from_dev_failed(failed(("API_DeviceTimedOut", "text")), NAME, "Prepare", 100.0)
+    assert str(found).endswith("(asked for: Prepare, within 100 s)")
+
+
+def test_a_client_waits_longer_for_prepare_than_the_control_does() -> None:
+    assert COMMAND_TIMEOUT / 1000 > PREPARE_TIMEOUT + 5
+
+
 def test_any_other_error_is_told_with_its_text() -> None:
     found = from_dev_failed(failed(("API_AttrNotFound", "acq_state\n is not there")), NAME, "read acq_state")
     assert isinstance(found, RefusedError)
@@ -85,6 +96,8 @@ def test_any_other_error_is_told_with_its_text() -> None:
         ("No error", ""),
         ('{"what": "why", "errinfo": {}}', "why"),
         ("plain", "plain"),
+        (as_tango_text("\u6e2c\u5b9a \u00b5m"), "\u6e2c\u5b9a \u00b5m"),
+        (as_tango_text('{"what": "\u6e2c\u5b9a", "errinfo": {}}'), "\u6e2c\u5b9a"),
         ("[1]", "[1]"),
         ("3", "3"),
     ],

@@ -94,10 +94,11 @@ def test_the_parameters_of_the_run_are_in_its_files(save: Save, tmp_path: Path) 
             assert set(run.parameters()) == {"acquisition", "processing"}
 
 
-def record(state: str, files: list[Path]) -> RunRecord:
+def record(state: str, files: list[Path], nb_files: int | None = None) -> RunRecord:
     counts = {f"nb_frames_{what}": 7 for what in ("acquired", "processed", "saved")}
     told = {"uuid": "u", "state": state, "begin": "2026-01-01T10:00:00+00:00", "end": "", "nb_frames": 7, "error": ""}
-    return RunRecord.parse(json.dumps({**told, **counts, "files": [str(f) for f in files], "pipeline": "p"}))
+    named = {"files": [str(f) for f in files], "nb_files": len(files) if nb_files is None else nb_files}
+    return RunRecord.parse(json.dumps({**told, **counts, **named, "pipeline": "p"}))
 
 
 def test_a_run_is_read_by_its_master_file_or_without_one_by_its_data_files(save: Save, tmp_path: Path) -> None:
@@ -108,6 +109,14 @@ def test_a_run_is_read_by_its_master_file_or_without_one_by_its_data_files(save:
     check(saved_run(record("failed", files)), 7)
     with pytest.raises(NotAvailableError, match="has no files"):
         saved_run(record("running", []))
+
+
+def test_a_run_of_more_files_than_are_named_is_not_read_in_part(save: Save, tmp_path: Path) -> None:
+    files = save(23, master=True)
+    with pytest.raises(DataLossError, match=r"names 2 of its 6 data files: open all .*glob\('\*\.h5'\)"):
+        saved_run(record("failed", files[:2], len(files)))
+    master = tmp_path / "lima2_master.h5"
+    check(saved_run(record("done", [master, *files[:2]], len(files) + 1)), 23)
 
 
 def test_frames_of_a_run_without_an_end_are_those_that_are_there(save: Save) -> None:

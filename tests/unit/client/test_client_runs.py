@@ -10,6 +10,7 @@ import pytest
 from fake_control import FakeControl, pixels, statistics
 
 from lima2_tango.client import (
+    AsyncClient,
     AsyncRun,
     Client,
     NotReadyError,
@@ -18,11 +19,14 @@ from lima2_tango.client import (
     RunFailedError,
     RunState,
     UnreachableError,
+    aconnect,
+    aio,
+    streams,
 )
 from lima2_tango.client.link import by_frame
 from lima2_tango.client.records import RunRecord
 from lima2_tango.core.errors import DataLossError, NotAvailableError, StateError, WireError
-from lima2_tango.core.state import State
+from lima2_tango.core.state import Event, State
 
 T = TypeVar("T")
 REGIONS = [(0, 0, 2, 2), (1, 1, 2, 2)]
@@ -46,10 +50,27 @@ def collect(request: pytest.FixtureRequest):
 
 def test_acquire_configures_prepares_and_starts(control: FakeControl, lima: Client) -> None:
     run = lima.acquire(nb_frames=5, expo_time=0.001)
-    assert list(control.commands) == ["Prepare", "Start"]
+    assert list(control.commands) == ["Acquire"]
     assert lima.state() is State.RUNNING
     assert control.acq.acq.expo_time == 1000
     assert run.uuid == "run-0"
+
+
+def test_an_acquired_run_is_ones_own_whatever_others_do(
+    control: FakeControl, lima: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another client may prepare before this one reads which run is the last."""
+    monkeypatch.setattr(control, "_read_run_uuid", lambda: "somebody-elses", raising=False)
+    assert lima.acquire(nb_frames=5).uuid == "run-0"
+    control.current.state = "done"
+    control.machine.fire(Event.DONE)
+    assert lima.begin().uuid == "run-1"
+
+
+def test_begin_takes_the_parameters_as_they_are(control: FakeControl, lima: Client) -> None:
+    lima.configure(nb_frames=7, rois=REGIONS)
+    assert lima.begin().wait(5).nb_frames == 7
+    assert len(lima.proc_params()["statistics"]["rect_rois"]) == 2
 
 
 def test_acquire_saves_and_reduces_nothing_that_is_not_asked_for(control: FakeControl, lima: Client) -> None:
@@ -167,6 +188,34 @@ def test_a_loop_has_a_bound(control: FakeControl, lima: Client, collect) -> None
         collect(lima.acquire(nb_frames=10), "frames", timeout_s=0.1)
 
 
+class Clock:
+    """A clock that only waiting moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_the_time_that_a_caller_takes_is_its_own(
+    control: FakeControl, lima: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(streams, "time", clock)
+    frames = lima.acquire(nb_frames=0).frames(timeout_s=1.0)
+    next(frames)
+    clock.sleep(1000.0)
+    control.step = 0
+    begun = clock.now
+    with pytest.raises(NotReadyError, match="nothing came"):
+        list(frames)
+    assert clock.now - begun > 1.0, "a whole patience from when it asked again"
+
+
 def test_stop_ends_an_endless_run_and_returns_its_record(control: FakeControl, lima: Client) -> None:
     run = lima.acquire(nb_frames=0)
     next(run.frames())
@@ -238,7 +287,9 @@ def test_a_control_that_is_lost_is_said(control: FakeControl, lima: Client, coll
 def test_a_control_that_was_restarted_does_not_know_the_run(control: FakeControl, lima: Client) -> None:
     run = lima.acquire(nb_frames=0)
     control.log.clear()
-    with pytest.raises(RunFailedError, match="does not know run run-0 any more"):
+    with pytest.raises(
+        RunFailedError, match="does not know run run-0 any more: .*restarted, or more than 100 runs came since"
+    ):
         run.wait(5)
 
 
@@ -257,6 +308,16 @@ def test_the_log_of_runs_is_typed_and_its_runs_can_be_taken_up(lima: Client) -> 
 def test_a_record_survives_json(lima: Client) -> None:
     record = lima.acquire(nb_frames=4).wait(5)
     assert RunRecord.parse(json.dumps(record.as_json())) == record
+
+
+def test_a_record_knows_of_more_files_than_it_names(control: FakeControl, lima: Client) -> None:
+    control.files = ["/data/a_0.h5"]
+    run = lima.acquire(nb_frames=4)
+    control.current.nb_files = 1500
+    record = run.wait(5)
+    assert (record.nb_files, record.nb_unnamed) == (1500, 1499)
+    older = {key: value for key, value in record.as_json().items() if key != "nb_files"}
+    assert RunRecord.parse(json.dumps(older)).nb_files == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"uuid": 3}', "null"])
@@ -301,3 +362,23 @@ def test_two_loops_of_asyncio_run_side_by_side(lima: Client) -> None:
             return found[0], found[1]
 
     assert asyncio.run(both()) == (list(range(30)), 30)
+
+
+@pytest.mark.parametrize(("sync", "asynchronous"), [(Client, AsyncClient), (Run, AsyncRun)])
+def test_asyncio_has_all_that_there_is_without_it(sync: type, asynchronous: type) -> None:
+    """But for what the block and the constructor of the client do."""
+    missing = {name for name in vars(sync) if not name.startswith("_")} - set(vars(asynchronous))
+    assert missing <= {"close", "name"}
+
+
+def test_parameters_are_replaced_in_asyncio_too(
+    control: FakeControl, lima: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aio, "connect", lambda device, host: lima)
+
+    async def acquire() -> RunRecord:
+        async with aconnect(FakeControl.name) as client:
+            await client.replace(acq={"acq": {"nb_frames": 8}}, proc={"class_name": "LimaProcessingLegacy"})
+            return await (await client.begin()).wait(5)
+
+    assert asyncio.run(acquire()).nb_frames == 8

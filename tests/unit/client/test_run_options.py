@@ -120,7 +120,7 @@ def test_an_interruption_stops_the_run_and_says_what_is_saved(control: FakeContr
 
 
 def test_an_interruption_is_told_to_people(control: FakeControl, lima2: Lima2) -> None:
-    control.before = lambda name: os.kill(os.getpid(), signal.SIGINT) if name == "Start" else None
+    control.before = lambda name: os.kill(os.getpid(), signal.SIGINT) if name == "Acquire" else None
     result = lima2("--frames", "1000")
     assert result.exit_code == 130
     assert "stopped: " in result.stderr
@@ -128,10 +128,57 @@ def test_an_interruption_is_told_to_people(control: FakeControl, lima2: Lima2) -
 
 
 def test_a_second_interruption_leaves_at_once(control: FakeControl, lima2: Lima2) -> None:
-    control.before = lambda name: os.kill(os.getpid(), signal.SIGINT) if name in {"Start", "Stop"} else None
+    def interrupts(name: str) -> None:
+        if name == "Acquire" or (name == "Run" and "Stop" in control.commands):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    control.before = interrupts
     result = lima2("--frames", "0")
     assert result.exit_code == 130
-    assert "may still be closing its files" in result.stderr
+    assert control.current.state == "stopped"
+    assert "acquires no more, and may still be closing its files" in result.stderr
+
+
+def test_who_leaves_before_the_control_has_stopped_is_told_so(control: FakeControl, lima2: Lima2) -> None:
+    control.before = lambda name: os.kill(os.getpid(), signal.SIGINT) if name in {"Acquire", "Stop"} else None
+    result = lima2("--frames", "0")
+    assert result.exit_code == 130
+    assert control.current.state == "running"
+    assert "may go on" in result.stderr
+    assert "told to stop" not in result.stderr
+
+
+def stopped_by_another(control: FakeControl) -> Callable[[str], None]:
+    def stop(name: str) -> None:
+        if name == "Run" and control.current.made == 9:
+            control.current.state = "stopped"
+
+    return stop
+
+
+def test_a_run_that_another_client_stops_is_exit_code_1(control: FakeControl, lima2: Lima2) -> None:
+    control.before = stopped_by_another(control)
+    result = lima2("--frames", "20", "--json")
+    assert result.exit_code == 1
+    assert "was stopped by another client after 9 of 20 frames" in result.stderr
+    told = json.loads(result.stdout)
+    assert (told["state"], told["nb_frames_saved"], told["interrupted"]) == ("stopped", 9, False)
+
+
+def test_an_endless_run_may_be_ended_by_another_client(control: FakeControl, lima2: Lima2) -> None:
+    control.before = stopped_by_another(control)
+    assert lima2("--frames", "0").exit_code == 0
+
+
+def test_files_that_are_not_named_are_counted(control: FakeControl, lima2: Lima2) -> None:
+    def many(name: str) -> None:
+        if name == "Run":
+            control.current.nb_files = 1500
+
+    control.files, control.before = ["/data/a_0.h5"], many
+    result = lima2("--frames", "20")
+    assert result.stdout == "/data/a_0.h5\n"
+    assert "and 1499 more files" in result.stderr
 
 
 BAD = {

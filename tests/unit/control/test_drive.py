@@ -1,17 +1,23 @@
 """The control drives: all receivers or none, followed to the last file, remembered."""
 
 import json
+from functools import partial
 from threading import Event as Flag
 
+import numpy as np
 import pytest
 from driving import BOUND, driven, in_thread, until
 
 from lima2_tango.control import follow, serve
+from lima2_tango.control.ranks import on_all
+from lima2_tango.control.runlog import RunState
 from lima2_tango.core.encoded import frame_of
-from lima2_tango.core.errors import AgreementError, Lima2Error, NotAvailableError, ParamError, StateError
+from lima2_tango.core.errors import AgreementError, DataLossError, Lima2Error, NotAvailableError, ParamError, StateError
 from lima2_tango.core.state import State
+from lima2_tango.processing.rows import ROI
 
 ENDLESS = {"nb_frames": 0, "expo_time": 2000}
+ROWS = {"statistics": {"rect_rois": [{"topleft": {"x": 3}, "dimensions": {"x": 9, "y": 1}}]}}
 RANDOM = {"dispatch_mode": "full_random"}
 
 
@@ -68,6 +74,73 @@ def test_what_one_receiver_refuses_none_does(tmp_path):
         assert job.drive.records() == []
         job.ranks[1].breaks.clear()
         assert job.complete().state == "done"
+
+
+def test_where_one_receiver_breaks_in_an_unforeseen_way_none_stays_prepared():
+    with driven(3) as job:
+        job.write(None)
+        job.ranks[1].breaks["prepare"] = TypeError("unsupported data_format")
+        with pytest.raises(TypeError):
+            job.prepare()
+        assert all_idle(job)
+        assert not any(receiver.runs for receiver in job.receivers)
+
+
+def test_a_run_that_was_stopped_before_it_began_does_not_begin():
+    with driven(1) as job:
+        job.write(None)
+        job.prepare()
+        job.run.end(RunState.STOPPED)
+        with pytest.raises(StateError, match="another client stopped this run before it began: prepare again"):
+            job.drive.start()
+        assert job.receivers[0].machine.state is State.PREPARED
+
+
+def test_what_was_known_of_a_run_does_not_replace_how_it_ended():
+    with driven(1) as job:
+        job.write(None, nb_frames=4)
+        job.acquire()
+        early = job.run.record()
+        assert job.run.ended.wait(BOUND)
+        until(lambda: job.drive.log.record(early.uuid).end, "the record is final")
+        job.drive.log.put(early)
+        assert job.drive.record(early.uuid).state == "done"
+
+
+def test_rows_that_a_receiver_gives_too_late_come_with_the_next_pop(monkeypatch):
+    monkeypatch.setattr(serve, "on_all", partial(on_all, limit=0.1))
+    with driven(2) as job:
+        job.write(None, ROWS, nb_frames=6)
+        job.complete()
+        gate = job.ranks[1].gates["rows"] = Flag()
+        first = serve.rows(job.run, "popRoiStatistics")
+        gate.set()
+        del job.ranks[1].gates["rows"]
+        late = []
+        until(
+            lambda: (
+                late.append(serve.rows(job.run, "popRoiStatistics")) or len(first + b"".join(late)) == 6 * ROI.itemsize
+            )
+        )
+        assert np.frombuffer(first + b"".join(late), ROI)["frame_idx"].tolist() == list(range(6))
+
+
+def test_rows_that_never_come_are_said_to_be_missing_and_the_others_come_after_that():
+    with driven(2) as job:
+        job.write(None, ROWS, nb_frames=6)
+        job.complete()
+        job.receivers[1].runs[job.run.uuid].pipeline.pop("popRoiStatistics")
+        found, said = b"", []
+        for _ in range(8):
+            try:
+                found += serve.rows(job.run, "popRoiStatistics")
+            except DataLossError as error:
+                said.append(str(error))
+        assert np.frombuffer(found, ROI)["frame_idx"].tolist() == [0, 2, 4]
+        assert [text.split(",")[0] for text in said] == [
+            "popRoiStatistics: the rows of frames 1 to 1 never came",
+            "popRoiStatistics: the rows of frames 3 to 3 never came",
+        ]
 
 
 def test_one_reason_of_two_receivers_is_told_once(tmp_path):

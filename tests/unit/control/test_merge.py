@@ -18,7 +18,9 @@ def rows(frames, per_frame=2):
 
 
 def taken(merge, *new):
-    return np.frombuffer(merge.take(new), ROI)
+    for rank, each in enumerate(new):
+        merge.add(rank, each)
+    return np.frombuffer(merge.take(), ROI)
 
 
 def test_a_frame_waits_for_those_before_it():
@@ -55,4 +57,14 @@ def test_a_receiver_that_is_ahead_is_not_asked_while_its_rows_wait():
 
 @pytest.mark.parametrize("receivers", [1, 3])
 def test_nothing_in_nothing_out(receivers):
-    assert RowMerge(receivers).take([b""] * receivers) == b""
+    merge = RowMerge(receivers)
+    assert len(taken(merge, *[b""] * receivers)) == 0
+    assert merge.skip_gap() is None
+
+
+def test_what_waits_for_frames_that_never_come_is_handed_out_once_they_are_given_up():
+    merge = RowMerge(2)
+    assert taken(merge, rows([0, 4]), rows([5]))["frame_idx"].tolist() == [0, 0]
+    assert merge.skip_gap() == (1, 3)
+    assert taken(merge)["frame_idx"].tolist() == [4, 4, 5, 5]
+    assert merge.skip_gap() is None
