@@ -41,7 +41,7 @@ class PeakParams(IntegrationParams):
     radius2d_path: str = "/opt/detector/calibration/r_center.h5"
     """Image of the radius of each pixel, in the unit of radius1d; where it is NaN no pixel is picked."""
     cutoff_clip: Real = 0.0
-    """Distance from the mean beyond which a pixel is no background [sigma]; Chauvenet's criterion where that is wider."""
+    """Distance from the mean beyond which a pixel is no background [sigma]; Chauvenet's criterion where wider."""
     cycle: Annotated[Int, Field(ge=0, le=1000)] = 3
     """Cycles of clipping at most [cycle]; 0 clips nothing."""
     cutoff_pick: Real = 4.0
