@@ -24,6 +24,9 @@ from .runlog import Record, RunLog, RunState
 
 ABORT_LIMIT = 10.0
 """An abort waits this long for the run to end; receivers that do not answer cost it two answers more [s]."""
+CLASH_PATIENCE = 0.5
+"""Of two clients that prepare at the same instant the one whose parameters came last wins: it waits this long for the
+other to be refused [s]."""
 ACQUIRED_LIMIT = 5.0
 """A Prepare waits this long for the receivers of the last run to be idle [s]."""
 KEPT = 2
@@ -96,7 +99,7 @@ class Drive:
 
         `build` has to come before, by the same thread. Raises Lima2Error naming who refused, and why.
         """
-        with self._one_at_a_time("Prepare"):
+        with self._one_at_a_time("Prepare", CLASH_PATIENCE):
             self._controller.claim(Driver.CONTROL)
             before = self._stops
             try:
@@ -114,7 +117,7 @@ class Drive:
 
     def acquire(self) -> str:
         """Prepare and start; returns the uuid."""
-        with self._one_at_a_time("Acquire"):
+        with self._one_at_a_time("Acquire", CLASH_PATIENCE):
             identity = self.prepare()
             self.start()
             return identity

@@ -378,6 +378,27 @@ def test_a_second_client_is_refused_while_a_prepare_is_under_way(command):
         assert job.control.machine.state is State.PREPARED
 
 
+def test_of_two_clients_that_prepare_at_the_same_instant_the_one_that_came_last_succeeds():
+    with driven(1) as job:
+        job.write(None)
+        built, go = Flag(), Flag()
+
+        def first():
+            job.drive.build()
+            built.set()
+            assert go.wait(BOUND)
+            return job.drive.prepare()
+
+        thread, outcome = in_thread(first)
+        assert built.wait(BOUND)
+        job.drive.build()
+        go.set()
+        identity = job.drive.prepare()
+        thread.join(BOUND)
+        assert "another client's Prepare" in str(outcome[0])
+        assert job.run.uuid == identity
+
+
 def test_a_prepare_with_bad_parameters_gives_up_what_was_prepared():
     with driven(2) as job:
         job.write(None)
