@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -68,7 +69,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Interruption:
-    """The first Ctrl-C or SIGTERM asks for a stop, the second ends this program at once."""
+    """The first Ctrl-C, SIGTERM or end of the terminal asks for a stop, the second ends this program at once."""
 
     asked: bool = False
     heeded: bool = False
@@ -76,7 +77,7 @@ class Interruption:
     _before: dict[int, signal.Handlers | object] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -113,6 +114,7 @@ def _follow(run: Run, interruption: Interruption, console: Console) -> Outcome:
     except Lima2Error as error:
         outcome.code, outcome.error = FAILED, error.what
     except KeyboardInterrupt:
+        _insist(run, interruption)
         outcome.code = INTERRUPTED
         outcome.error = f"run {run.uuid} {_left(run, interruption)}"
     outcome.seconds = time.monotonic() - begin
@@ -141,6 +143,14 @@ def _check_complete(record: RunRecord) -> None:
             f"run {record.uuid} was stopped by another client after {record.nb_frames_acquired} of {record.nb_frames} "
             "frames; what was taken is kept"
         )
+
+
+def _insist(run: Run, interruption: Interruption) -> None:
+    """Who is in a hurry means that the run is to stop: it is told, unless a third Ctrl-C comes meanwhile."""
+    if not interruption.heeded:
+        with suppress(Lima2Error, KeyboardInterrupt):
+            run.link.stop()
+            interruption.heeded = True
 
 
 def _left(run: Run, interruption: Interruption) -> str:

@@ -102,7 +102,7 @@ def test_a_control_that_dies_is_exit_code_1(control: FakeControl, lima2: Lima2) 
     assert "does not answer" in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_stops_the_run_and_says_what_is_saved(control: FakeControl, lima2: Lima2, number: int) -> None:
     def interrupts(name: str) -> None:
         if name == "Run" and control.current.made == 9:
@@ -137,6 +137,19 @@ def test_a_second_interruption_leaves_at_once(control: FakeControl, lima2: Lima2
     assert result.exit_code == 130
     assert control.current.state == "stopped"
     assert "acquires no more, and may still be closing its files" in result.stderr
+
+
+def test_a_second_interruption_before_the_stop_was_sent_stops_the_run_too(control: FakeControl, lima2: Lima2) -> None:
+    def interrupts(name: str) -> None:
+        if name == "Run":
+            control.before = lambda _: None
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    control.before = interrupts
+    result = lima2("--frames", "0")
+    assert result.exit_code == 130
+    assert control.current.state == "stopped"
 
 
 def test_who_leaves_before_the_control_has_stopped_is_told_so(control: FakeControl, lima2: Lima2) -> None:
