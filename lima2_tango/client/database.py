@@ -50,9 +50,18 @@ def wait_for_database(tango_host: str, timeout_s: float, check: Callable[[], Non
 
 
 def register(tango_host: str, entries: Iterable[DeviceEntry]) -> None:
-    """Define the devices, and replace the properties that the entries name."""
-    database = database_at(tango_host)
-    for entry in entries:
+    """Define the devices, and replace the properties that the entries name.
+
+    The servers have these devices and no others: one that was renamed does not stay beside its new name.
+    """
+    database, wanted = database_at(tango_host), list(entries)
+    names = {entry.name.lower() for entry in wanted}
+    for server in {entry.server for entry in wanted}:
+        pairs = iter(database.get_device_class_list(server))
+        for name, device_class in zip(pairs, pairs, strict=False):
+            if name.lower() not in names and device_class.lower() != "dserver":
+                database.delete_device(name)
+    for entry in wanted:
         info = tango.DbDevInfo()
         info.name, info._class, info.server = entry.name, entry.device_class, entry.server  # noqa: SLF001 (its API)
         database.add_device(info)

@@ -19,6 +19,7 @@ from watching import wait_for
 from lima2_tango.cli.config import DatabaseKind
 from lima2_tango.cli.process import free_port
 from lima2_tango.cli.system import System
+from lima2_tango.client.database import DeviceEntry, database_at, register
 from lima2_tango.core.state import State
 
 SERVER = str(Path(sys.executable).parent / "lima2_tango")
@@ -113,6 +114,15 @@ def test_a_job_that_is_started_again_answers_without_a_hand(fresh: System) -> No
     for name in (fresh.control, *fresh.receivers):
         url = f"tango://{fresh.tango_host}/{name}"
         wait_for(lambda url=url: answers(url), READY_S, f"{name} answers")
+
+
+def test_a_device_that_is_renamed_does_not_stay_beside_its_new_name(system: System) -> None:
+    server = "lima2_tango/renamed"
+    for member in ("old", "new", "new"):
+        register(system.tango_host, [DeviceEntry(f"test/limareceiver/{member}", "LimaSimulatorReceiver", server)])
+    known = list(database_at(system.tango_host).get_device_class_list(server))
+    assert [name for name in known if name.startswith("test/")] == ["test/limareceiver/new"]
+    assert system.receivers[0] in database_at(system.tango_host).get_device_name("lima2_tango/simulator_rcv1", "*")
 
 
 def test_the_schema_is_in_the_database_before_a_device_answers(tmp_path: Path) -> None:
