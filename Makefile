@@ -10,7 +10,7 @@ MPI ?= mpich
 VENV ?= .venv$(if $(filter-out mpich,$(MPI)),-$(MPI))
 BIN = $(VENV)/bin
 
-.PHONY: install install-test demo bench test test-long check clean help
+.PHONY: install install-test demo bench test test-long check bytecode clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -19,23 +19,27 @@ install: $(VENV)/.installed-$(MPI)-demo
 
 install-test: $(VENV)/.installed-$(MPI)-test
 
-demo: $(VENV)/.installed-$(MPI)-demo
+demo: $(VENV)/.installed-$(MPI)-demo bytecode
 	$(BIN)/lima2 demo
 
-bench: $(VENV)/.installed-$(MPI)-demo
+bench: $(VENV)/.installed-$(MPI)-demo bytecode
 	$(BIN)/lima2 bench --json bench.json --plot bench.png
 
 test: check
 	$(BIN)/python -m pytest -m "not long"
 
-test-long: $(VENV)/.installed-$(MPI)-test
+test-long: $(VENV)/.installed-$(MPI)-test bytecode
 	$(BIN)/python -m pytest -m long --timeout 3600
 
-check: $(VENV)/.installed-$(MPI)-test
+check: $(VENV)/.installed-$(MPI)-test bytecode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# A rank that had to compile our modules would start a third slower, each time where the folder cannot be written.
+bytecode: | $(VENV)/bin/python
+	$(BIN)/python -m compileall -q lima2_tango
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
