@@ -12,17 +12,17 @@ import yaml
 from pydantic import Field
 
 from lima2_tango.client.database import DeviceEntry
+from lima2_tango.control.configfile import parsed
 from lima2_tango.control.parameters import choose
 from lima2_tango.control.settings import Settings
 from lima2_tango.core.errors import Lima2Error, ParamError
 from lima2_tango.core.params import Int, Params
 from lima2_tango.core.plugins import load
 
+from .names import DeviceName, InstanceName, SystemName, check_properties, check_unlike
+
 SERVER = "lima2_tango"
 """Tango server name, and the program that runs it."""
-DEVICE = "^[^/:@ ]+/[^/:@ ]+/[^/:@ ]+$"
-INSTANCE = "^[^/:@ ]+$"
-NAME = r"^\w[\w.-]*$"
 THIS_HOST = "localhost"
 Port = Annotated[Int, Field(ge=0, le=65535)]
 
@@ -61,8 +61,8 @@ class DatabaseConfig(Params):
 class Member(Params):
     """A device and the server instance that runs it; devices of one instance share a process."""
 
-    device: Annotated[str, Field(pattern=DEVICE)] = "id00/limacontrol/simulator"
-    instance: Annotated[str, Field(pattern=INSTANCE)] = "simulator_ctl"
+    device: DeviceName = "id00/limacontrol/simulator"
+    instance: InstanceName = "simulator_ctl"
     host: str = THIS_HOST
     """Computer that runs the instance; so far this one only."""
     properties: dict[str, list[str]] = {}
@@ -88,7 +88,7 @@ class RestartConfig(Params):
 
 
 class SystemConfig(Params):
-    name: Annotated[str, Field(pattern=NAME)] = "simulator"
+    name: SystemName = "simulator"
     """What people call the system; also the folder of its files below ~/.lima2."""
     camera: str = "Simulator"
     """Name of the camera plugin."""
@@ -137,15 +137,25 @@ def camera_name(plugin: str) -> str:
 
 def load_config(path: Path) -> SystemConfig:
     """The system that a YAML file describes; raises ParamError, or Lima2Error, with file or path in it."""
+    config = SystemConfig.parse(_content(path))
+    _check(config)
+    return config
+
+
+def _content(path: Path) -> str:
+    """What is in the file, as JSON; raises ParamError with its name."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parsed(path)
+        if not isinstance(content, dict):
+            found = "it is empty" if content is None else "it holds no `key: value`"
+            raise ParamError(str(path), "", f"{found}: describe a system as config/simulator.yaml does")
+        return json.dumps(content, default=str)
     except OSError as error:
         raise ParamError(str(path), "", f"it cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ParamError(str(path), "", f"this is not YAML: {' '.join(str(error).split())}") from error
-    config = SystemConfig.parse(json.dumps(content, default=str))
-    _check(config)
-    return config
+    except (ValueError, TypeError, RecursionError) as error:  # references, too deep, keys that are no text
+        raise ParamError(str(path), "", f"it is refused: {error}") from error
 
 
 def _check(config: SystemConfig) -> None:
@@ -153,17 +163,39 @@ def _check(config: SystemConfig) -> None:
     if single != (len(config.receivers) == 1):
         remedy = "one receiver takes single, more take round_robin or dynamic"
         raise ParamError("$.conductor.topology", str(config.conductor.topology), remedy)
-    if len(set(config.devices)) < len(config.devices):
-        raise ParamError("$.receivers", config.devices[1:], "two devices have one name; give each its own")
-    if config.database.kind is DatabaseKind.EXTERNAL and config.database.port == 0:
-        raise ParamError("$.database.port", 0, "name the port of the database that runs already")
+    if len({name.lower() for name in config.devices}) < len(config.devices):
+        remedy = "two devices have one name, in which Tango tells no capitals; give each its own"
+        raise ParamError("$.receivers", config.devices[1:], remedy)
+    check_unlike("$.receivers", config.instances)
+    _check_ports(config)
     _check_hosts(config)
+    _check_properties(config)
     _check_parameters(config)
 
 
+def _check_ports(config: SystemConfig) -> None:
+    database, conductor = config.database, config.conductor
+    if database.kind is DatabaseKind.EXTERNAL and database.port == 0:
+        raise ParamError("$.database.port", 0, "name the port of the database that runs already")
+    ours = database.kind is not DatabaseKind.EXTERNAL and conductor.enabled
+    if ours and database.port and database.port == conductor.port:
+        raise ParamError(
+            "$.conductor.port", conductor.port, "the database has this port; choose another (0: a free one)"
+        )
+
+
+def _check_properties(config: SystemConfig) -> None:
+    for path, member in _members(config):
+        check_properties(f"{path}.properties", member.properties, is_control=member is config.control)
+
+
+def _members(config: SystemConfig) -> list[tuple[str, Member]]:
+    """Control and receivers, by their path in the file."""
+    return [("$.control", config.control), *((f"$.receivers[{i}]", at) for i, at in enumerate(config.receivers))]
+
+
 def _check_hosts(config: SystemConfig) -> None:
-    members = {"$.control": config.control, **{f"$.receivers[{i}]": at for i, at in enumerate(config.receivers)}}
-    for path, member in members.items():
+    for path, member in _members(config):
         if member.host not in {THIS_HOST, "127.0.0.1", socket.gethostname()}:
             remedy = (
                 "lima2 starts processes on this computer only; run a job over several computers with "

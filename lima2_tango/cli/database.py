@@ -11,10 +11,13 @@ import yaml
 from lima2_tango.client.database import DeviceEntry, register, wait_for_database
 
 from .config import DatabaseConfig, DatabaseKind
-from .process import Child, environment, free_port, program
+from .disk import suspicion
+from .process import Child, LaunchError, environment, free_port, program, tail
 
 START_TIMEOUT = 20.0
 """A database answers within [s]."""
+STOP_TIMEOUT = 2.0
+"""From SIGTERM to SIGKILL of a database, which has everything on disk [s]."""
 
 
 class DatabaseServer(ABC):
@@ -49,12 +52,13 @@ class DatabaseServer(ABC):
 
     def check(self) -> None:
         """Raises LaunchError where our database has ended."""
-        if self._child is not None:
-            self._child.check()
+        if self._child is not None and self._child.ended:
+            full = suspicion(self._folder)
+            raise LaunchError(f"{self._child.ended}{full}{tail(self.log)}", log=str(self.log))
 
     def stop(self) -> None:
         if self._child is not None:
-            self._child.stop()
+            self._child.stop(STOP_TIMEOUT)
 
     @abstractmethod
     def command(self) -> list[str] | None:

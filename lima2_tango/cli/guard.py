@@ -63,9 +63,26 @@ def end(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
+    wake(processes)
     for process in still_there(processes, GRACE):
         with suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def is_frozen(process: psutil.Process) -> bool:
+    """It was stopped, by SIGSTOP or a debugger: it answers nobody, and hears no SIGTERM."""
+    try:
+        return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wake(processes: Sequence[psutil.Process]) -> None:
+    """Let those go on that are frozen; one that a debugger holds stays so."""
+    for process in processes:
+        with suppress(psutil.Error):
+            if is_frozen(process):
+                process.resume()
 
 
 def still_there(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:

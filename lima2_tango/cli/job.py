@@ -42,8 +42,8 @@ class Job:
         return bool(new)
 
     def note_segments(self) -> None:
-        """Remember the shared memory of the ranks, while they live to tell."""
-        self._segments = set(shared_memory(self.ranks.values()))
+        """Remember the shared memory that the ranks have by now, while they live to tell."""
+        self._segments |= set(shared_memory(self.ranks.values()))
 
     def death(self) -> str:
         """Who has died, as a sentence; empty while launcher and ranks run."""

@@ -1,6 +1,7 @@
 """`lima2`: what people type."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 
 class Commands(TyperGroup):
-    """Commands whose expected failures are one sentence on stderr and exit code 1."""
+    """Commands whose expected failures are one sentence on stderr and exit code 1, or 2 for what the system refuses."""
 
     def invoke(self, ctx: Any) -> Any:
         _hand_down_no_ignored_interrupt()
@@ -37,12 +38,18 @@ class Commands(TyperGroup):
         except Lima2Error as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1) from error
+        except BrokenPipeError:  # who reads our output has enough: click ends without a word
+            raise
+        except (OSError, UnicodeError, RecursionError) as error:
+            typer.echo(f"error: {_sentence(error)}", err=True)
+            raise typer.Exit(systems.BAD_INPUT) from error
 
 
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Acquisition backend for X-ray detectors: Lima2's design in Python, over Tango and MPI.",
 )
 
@@ -210,6 +217,18 @@ def _print_rows(rows: list[dict[str, str]], as_json: bool) -> None:
     for row in rows:
         table.add_row(*map(escape, row.values()))
     Console().print(table)
+
+
+def _sentence(error: OSError | UnicodeError | RecursionError) -> str:
+    """What the system, or Python, refuses, with the file where there is one."""
+    match error:
+        case OSError(filename=str(name) | bytes(name), strerror=str(reason)):
+            return f"{os.fsdecode(name)!r} cannot be used: {reason}"
+        case UnicodeError():
+            return f"a text cannot be read as UTF-8, or be a name: {error}"
+        case RecursionError():
+            return "what was given is nested too deep"
+    return f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
 
 
 def _hand_down_no_ignored_interrupt() -> None:

@@ -2,22 +2,28 @@
 
 import socket
 from importlib.util import find_spec
+from pathlib import Path
 
 import psutil
 
-from lima2_tango.client.supervision import database_answers, running_instances
+from lima2_tango.client.supervision import database_answers, running_instances, served_elsewhere
 
 from .config import SERVER, DatabaseKind, SystemConfig
+from .disk import LEAST_FREE, shortage
 from .process import LaunchError, free_port, program
 
 CONNECT_TIMEOUT = 2.0
 """A computer that does not take a connection within this is not there [s]."""
 DATABASE_TIMEOUT = 2.0
 """A database that runs answers within [s]."""
+DEVICES_TIMEOUT = 2.0
+"""Servers and devices of another system answer within [s]."""
 
 
-def check(config: SystemConfig) -> None:
-    """Raise LaunchError for the first reason why the system cannot start on this computer."""
+def check(config: SystemConfig, folder: Path) -> None:
+    """Raise LaunchError for the first reason why the system cannot start on this computer, in this run directory."""
+    if short := shortage(folder, LEAST_FREE):
+        raise LaunchError(f"{short}, too little for database and logs: free some, or choose another folder with --dir")
     _check_mpi(config)
     free_port(config.listen)
     if config.conductor.enabled:
@@ -49,9 +55,10 @@ def _check_port(address: str, port: int, path: str) -> None:
             # A port that was in use a minute ago is free; one that somebody listens on is not.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
-    except OSError as error:
+    except (OSError, ValueError, TypeError) as error:  # a name with a NUL, or with too long a part
+        why = getattr(error, "strerror", None) or error
         raise LaunchError(
-            f"{path} = {port}: it cannot be listened on at {address} ({error.strerror}{_owner(port)}); "
+            f"{path} = {port}: it cannot be listened on at {address} ({why}{_owner(port)}); "
             "end who has it, or choose another port (0 takes a free one)"
         ) from error
 
@@ -66,20 +73,32 @@ def _owner(port: int) -> str:
 
 
 def _check_external(config: SystemConfig) -> None:
-    """The database answers, and nobody else runs our instances."""
+    """The database answers, and nobody else runs our instances or serves our devices."""
     tango_host = f"{config.database.host}:{config.database.port}"
     try:
         socket.create_connection((config.database.host, config.database.port), CONNECT_TIMEOUT).close()
-        fault = "" if database_answers(tango_host, DATABASE_TIMEOUT) else "something else listens there"
-    except OSError as error:
+        fault = (
+            "" if database_answers(tango_host, DATABASE_TIMEOUT) else "something else listens there, or it is frozen"
+        )
+    except (OSError, ValueError, TypeError) as error:  # a name with a NUL, or with too long a part
         fault = str(error)
     if fault:
         raise LaunchError(
             f"the Tango database at {tango_host} does not answer ({fault}): start it, correct $.database, "
             "or let lima2 bring one along (kind: builtin)"
         )
-    if running := running_instances(tango_host, [f"{SERVER}/{instance}" for instance in config.instances]):
+    _check_nobody_else(config, tango_host)
+
+
+def _check_nobody_else(config: SystemConfig, tango_host: str) -> None:
+    servers = [f"{SERVER}/{instance}" for instance in config.instances]
+    if running := running_instances(tango_host, servers, DEVICES_TIMEOUT):
         names = ", ".join(f"{name} ({where})" for name, where in running.items())
         raise LaunchError(
             f"{names} runs already, as the database at {tango_host} says: end it first, or use other instances"
+        )
+    if taken := served_elsewhere(tango_host, config.devices, servers, DEVICES_TIMEOUT):
+        names = ", ".join(f"{device} is served by {who}" for device, who in taken.items())
+        raise LaunchError(
+            f"{names}, as the database at {tango_host} says: end that system first, or give these devices other names"
         )

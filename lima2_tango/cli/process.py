@@ -15,7 +15,7 @@ import psutil
 
 from lima2_tango.core.errors import Lima2Error
 
-from .guard import Guard, still_there
+from .guard import Guard, still_there, wake
 
 STOP_TIMEOUT = 5.0
 """From SIGTERM to SIGKILL [s]."""
@@ -75,14 +75,19 @@ class Child:
         with suppress(psutil.NoSuchProcess):
             cls._guard.watch(pid)
 
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL for what is left after `STOP_TIMEOUT`; safe twice."""
+    def stop(self, timeout_s: float | None = None) -> None:
+        """SIGTERM, and SIGKILL for what is left after `timeout_s`, or `STOP_TIMEOUT`; safe twice.
+
+        What is frozen is woken first: it could not end otherwise.
+        """
+        timeout_s = STOP_TIMEOUT if timeout_s is None else timeout_s
         descendants = self._descendants()
         self.popen.terminate()
-        left = still_there(descendants, STOP_TIMEOUT)
+        wake([psutil.Process(self.popen.pid), *descendants] if self.popen.poll() is None else descendants)
+        left = still_there(descendants, timeout_s)
         try:
             # A launcher whose ranks are gone has nothing more to do, though MPICH's takes two seconds to see it.
-            self.popen.wait(LAUNCHER_TIMEOUT if descendants else STOP_TIMEOUT)
+            self.popen.wait(LAUNCHER_TIMEOUT if descendants else timeout_s)
         except subprocess.TimeoutExpired:
             self.popen.kill()
         self._end(left)
@@ -132,7 +137,7 @@ def free_port(host: str) -> int:
         with socket.socket() as probe:
             probe.bind((host, 0))
             return int(probe.getsockname()[1])
-    except OSError as error:
+    except (OSError, ValueError, TypeError) as error:  # a name with a NUL, or with too long a part
         raise LaunchError(
             f"nothing can listen on {host} here ({error}): give an IPv4 address of this machine"
         ) from error

@@ -17,11 +17,16 @@ import psutil
 from lima2_tango.core.errors import Lima2Error
 
 from .config import SystemConfig, load_config
+from .guard import is_frozen
 
 HOME = "LIMA2_HOME"
 """Environment variable: folder of the systems' folders, instead of ~/.lima2."""
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
+
+
+IDLE_PARTS = ("conductor", "launcher")
+"""Parts that a run without a conductor does not need."""
 
 
 class NotUpError(Lima2Error):
@@ -53,6 +58,12 @@ class Running:
     def of(cls, name: str, pid: int) -> "Running":
         """Raises psutil.NoSuchProcess where it has ended."""
         return cls(name, pid, psutil.Process(pid).create_time())
+
+    @property
+    def is_frozen(self) -> bool:
+        """It was stopped, by SIGSTOP or a debugger, and answers nobody."""
+        process = self.process()
+        return process is not None and is_frozen(process)
 
     def process(self) -> psutil.Process | None:
         """None where it has ended; a zombie has."""
@@ -145,6 +156,18 @@ def find_system(name: str | None = None, folder: Path | None = None) -> SystemSt
     if living:
         raise NotUpError(f"several systems run ({_names(living)}): name one of them")
     raise NotUpError(f"no system is up in {base_folder()}: lima2 up CONFIG starts one, --dir names another folder")
+
+
+def check_awake(state: SystemState) -> None:
+    """Raise NotUpError where a process that a run needs is frozen: a call to it would wait for nothing."""
+    frozen = [running for running in state.processes if running.name not in IDLE_PARTS and running.is_frozen]
+    if frozen:
+        names = ", ".join(f"{running.name} (process {running.pid})" for running in frozen)
+        pids = " ".join(str(running.pid) for running in frozen)
+        raise NotUpError(
+            f"{names} of the system {state.name} is frozen, by SIGSTOP or a debugger: kill -CONT {pids} lets it go on, "
+            f"lima2 down {state.name} ends the system"
+        )
 
 
 def _living(state: SystemState | None, name: str) -> SystemState:

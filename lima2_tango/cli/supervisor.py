@@ -15,10 +15,12 @@ from types import FrameType
 import psutil
 
 from lima2_tango.client.database import answers_ping
-from lima2_tango.client.supervision import stop_run, unexport, write_parameters
+from lima2_tango.client.supervision import at_once, database_answers, stop_run, unexport, write_parameters
 
 from .config import SERVER
+from .disk import suspicion
 from .events import Events
+from .guard import is_frozen, wake
 from .job import Job
 from .process import LaunchError, tail
 from .restarts import RestartBudget
@@ -33,6 +35,8 @@ DATABASE_TIMEOUT = 5.0
 """Devices that run are found again in a database that was restarted within [s]; else they are started again too."""
 RUN_TIMEOUT = 5.0
 """How long the end of a system waits for a run's data to be complete [s]."""
+ANSWER_TIMEOUT = 1.0
+"""A database that has not answered within this is not waited for at the end of a system [s]."""
 LAUNCHER_TIMEOUT = 5.0
 """How long the launcher of a job that died may take to say why [s]."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -89,7 +93,7 @@ class Supervisor:
         self._note(f"the Tango database is {self._system.tango_host}")
 
     def _start_job(self) -> None:
-        unexport(self._system.tango_host, self._servers)
+        self._unexport()
         self._system.start_job()
         self._fresh = True
         self._job = Job(self._system.children["job"], self._system.config.instances, self._system.folder / "logs")
@@ -104,6 +108,8 @@ class Supervisor:
         assert self._job is not None  # started before the first look
         if self._job.look():
             self._write()
+        if self._state.phase is not Phase.UP:  # it may die before it is up, and could not tell afterwards
+            self._job.note_segments()
         children = self._system.children
         if "database" in children and (ended := children["database"].ended):
             self._on_database(ended)
@@ -122,7 +128,7 @@ class Supervisor:
         self._note(why, phase=Phase.RESTARTING, restarts=self._budget.total)
 
     def _on_database(self, ended: str) -> None:
-        self._spend(ended, self._system.logs["database"])
+        self._spend(ended + suspicion(self._system.folder), self._system.logs["database"])
         self._begin(DATABASE_TIMEOUT)
         self._system.restart_database()
         self._note("the Tango database answers again; the devices went on without it")
@@ -193,14 +199,17 @@ class Supervisor:
         was_up = self._state.phase is Phase.UP
         told_by = f" ({self._told_by})" if self._told_by else ""
         self._note(failure or f"stopping{told_by}", phase=Phase.STOPPING)
+        self._wake()
         if was_up and (told := self._stop_run()):
             self._note(told)
         names = ", ".join(running.name for running in self._running())
         self._system.stop_conductor()
+        if self._job is not None:
+            self._job.note_segments()
         self._system.stop_job()
         if self._job is not None:
             self._job.bury()
-            unexport(self._system.tango_host, self._servers)
+            at_once([self._unexport], ANSWER_TIMEOUT)
         for job, _ in self._past:
             job.child.kill()
         self._system.stop()
@@ -208,7 +217,20 @@ class Supervisor:
         phase, event = (Phase.FAILED, failure) if failure else (Phase.STOPPED, self._events.last)
         self._save(replace(self._state, phase=phase, event=" ".join(event.split()), processes=[]))
 
+    def _wake(self) -> None:
+        """What is frozen could neither end its run nor hear that it is to end."""
+        living = {running.name: process for running in self._running() if (process := running.process()) is not None}
+        if frozen := {name: process for name, process in living.items() if is_frozen(process)}:
+            wake(list(frozen.values()))
+            names = ", ".join(f"{name} (process {process.pid})" for name, process in frozen.items())
+            self._note(f"{names} was stopped by SIGSTOP, and goes on to end")
+
+    def _unexport(self) -> None:
+        unexport(self._system.tango_host, self._servers)
+
     def _stop_run(self) -> str:
+        if not database_answers(self._system.tango_host, ANSWER_TIMEOUT):
+            return "the run could not be stopped, as the Tango database does not answer: it ends with the job"
         return stop_run(self._system.tango_host, self._system.control, self._servers, RUN_TIMEOUT)
 
     def _note(self, what: str, **changes: object) -> None:

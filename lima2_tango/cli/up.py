@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,11 +18,12 @@ from rich.live import Live
 from lima2_tango.core.errors import Lima2Error
 
 from .config import SystemConfig, load_config
+from .detached import DOWN_TIMEOUT, since, start_detached
 from .events import LOG, Events, now
-from .guard import end
+from .guard import end, wake
 from .look import Look, look_at
 from .preflight import check
-from .process import LaunchError, program
+from .process import LaunchError
 from .rundir import Phase, Running, SystemState, find_system, locked, read_state, run_folder, usable, write_state
 from .supervisor import Supervisor
 from .system import System
@@ -36,10 +36,6 @@ POLL = 0.1
 """Between two looks at a process that starts or ends [s]."""
 PERIOD = 1.0
 """Between two looks of `status --watch` [s]."""
-DETACH_TIMEOUT = 90.0
-"""A system that is started in the background is up within [s]."""
-DOWN_TIMEOUT = 20.0
-"""A system that is told to end has ended within [s]."""
 
 
 class LogLevel(StrEnum):
@@ -53,7 +49,13 @@ class LogLevel(StrEnum):
     FATAL = "fatal"
 
 
-Name = Annotated[str | None, typer.Argument(help="Name or CONFIG of a system; the one that runs where none is given.")]
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SYSTEM",
+        help="A running system, by its name or its CONFIG file; without it, the only one that runs.",
+    ),
+]
 Folder = Annotated[Path | None, typer.Option("--dir", help="Folder of its state and logs, if not ~/.lima2/NAME.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -66,7 +68,9 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    config: Annotated[Path, typer.Argument(help="YAML file that describes the system.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the system; config/ has examples.")
+    ],
     folder: Folder = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once it is up, and leave it running.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="Least severe message that the servers log.")] = LogLevel.INFO,
@@ -76,38 +80,48 @@ def up(
     Starts the Tango database if the configuration asks for one, registers the devices, runs the MPI job of control
     and receivers, and the conductor if asked. When a process dies it says which and why, waits for the others to
     close their files, clears what was left, and starts again, as often as `restart` in the configuration allows.
-    Exit code 2: the configuration cannot work, nothing was started. 1: it could not start, or gave up.
+    Once it is up, `lima2 status` shows it and `lima2 run` acquires.
+
+    Exit codes: 0 it was told to end, or is up with --detach; 1 it could not start, or gave up; 2 the configuration
+    cannot work, and nothing was started; 130 Ctrl-C while --detach waited.
     """
     with ExitStack() as stack:
         with _bad_input():
             read = load_config(config)
             place = run_folder(read, folder)
             if detach:
-                _detached(config, read, place, log_level)
+                start_detached(config, read, place, log_level)
                 return
             stack.enter_context(locked(place, read.name))
             with usable(place):
                 events = Events(place, lambda line: typer.echo(line))
                 _clear(read_state(place), events)
-            check(read)
+            check(read, place)
             system = System(read, place, log_level)
             state = _state(read, config, system)
-        Supervisor(system, state, events).run()
+        with _started():
+            Supervisor(system, state, events).run()
 
 
 def down(name: Name = None, folder: Folder = None) -> None:
-    """End a system: its run, with the files closed, then everything that `lima2 up` started."""
+    """End a system: its run, with the files closed, then everything that `lima2 up` started.
+
+    What was frozen is woken to end; what does not end is killed.
+
+    Exit codes: 0 it has ended; 2 there is no such system up.
+    """
     with _not_up():
         state = find_system(name, folder)
     log = Path(state.folder) / "logs" / LOG
     offset = log.stat().st_size if log.exists() else 0
     with suppress(ProcessLookupError):
         os.kill(state.supervisor.pid, signal.SIGTERM)
+    wake(list(_alive([state.supervisor, *state.processes]).values()))
     deadline = time.monotonic() + DOWN_TIMEOUT
     while state.alive and time.monotonic() < deadline:
         time.sleep(POLL)
     if log.exists():
-        typer.echo(_since(log, offset))
+        typer.echo(since(log, offset))
     if left := _alive([state.supervisor, *state.processes]):
         names = ", ".join(left)
         end(list(left.values()))
@@ -122,7 +136,7 @@ def status(
 ) -> None:
     """Show what a system looks like now: processes, devices, restarts, TANGO_HOST and logs.
 
-    Exit code 0: all is well. 1: something is down. 2: the system is not up.
+    Exit codes: 0 all is well; 1 something is down; 2 there is no such system up.
     """
     with _not_up():
         look = look_at(find_system(name, folder))
@@ -154,6 +168,15 @@ def _bad_input() -> Generator[None]:
     except Lima2Error as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from error
+
+
+@contextmanager
+def _started() -> Generator[None]:
+    """What the system refuses once something was started is exit code 1."""
+    try:
+        yield
+    except OSError as error:
+        raise LaunchError(f"it could not go on: {error}") from error
 
 
 @contextmanager
@@ -195,40 +218,3 @@ def _clear(state: SystemState | None, events: Events) -> None:
 def _alive(processes: list[Running]) -> dict[str, psutil.Process]:
     found = {entry.name: entry.process() for entry in processes}
     return {name: process for name, process in found.items() if process is not None}
-
-
-def _detached(path: Path, config: SystemConfig, folder: Path, log_level: str) -> None:
-    """Start the same command in the background and wait until the system is up; raises LaunchError.
-
-    Its output follows what is in the log: one that runs already has the same.
-    """
-    output = folder / "logs" / "up.log"
-    command = [program("lima2"), "up", str(path.absolute()), "--dir", str(folder), "--log-level", log_level]
-    with usable(folder):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        log = output.open("ab")
-    with log as file:
-        offset = file.tell()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    deadline = time.monotonic() + DETACH_TIMEOUT
-    while not _is_up(read_state(folder), process.pid):
-        if (code := process.poll()) is not None:
-            typer.echo(_since(output, offset), err=True)
-            raise typer.Exit(code)
-        if time.monotonic() > deadline:
-            process.terminate()
-            raise LaunchError(f"the system {config.name} was not up within {DETACH_TIMEOUT:g} s: see {output}")
-        time.sleep(POLL)
-    typer.echo(_since(output, offset))
-    typer.echo(f"{config.name} is up: lima2 status {config.name}, lima2 down {config.name}")
-
-
-def _since(log: Path, offset: int) -> str:
-    """What was written to a log from this byte on."""
-    return log.read_bytes()[offset:].decode("utf-8", errors="replace").rstrip()
-
-
-def _is_up(state: SystemState | None, pid: int) -> bool:
-    return state is not None and state.supervisor.pid == pid and state.phase is Phase.UP

@@ -5,9 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from threading import Lock, Thread
 from typing import TypeVar
 
+import psutil
 import tango
 
 from lima2_tango.control.runlog import RunState
@@ -15,7 +17,7 @@ from lima2_tango.core.state import State
 
 from .database import database_at
 from .device import write_attribute
-from .errors import from_dev_failed, sentence
+from .errors import TIMED_OUT, from_dev_failed, sentence
 
 PROXY_TIMEOUT = 1000
 """Longest wait for one answer of a device [ms]."""
@@ -78,19 +80,67 @@ def at_once(calls: Sequence[Callable[[], Answer]], timeout_s: float) -> list[Ans
     return [found.get(number) for number in range(len(calls))]
 
 
-def running_instances(tango_host: str, servers: Sequence[str]) -> dict[str, str]:
+def running_instances(tango_host: str, servers: Sequence[str], timeout_s: float) -> dict[str, str]:
     """Those of `program/instance` that run already, as the database and their own answer say: where each runs."""
-    database = database_at(tango_host)
-    found = {}
-    for server in servers:
-        name = f"dserver/{server}"
-        try:
-            info = database.get_device_info(name)
-            if info.exported and _proxy(tango_host, name).ping() >= 0:
-                found[server] = f"process {info.pid}"
-        except tango.DevFailed:  # not defined, or exported by one that is dead
-            continue
-    return found
+    found = _running(tango_host, [f"dserver/{server}" for server in servers], timeout_s)
+    return {server: f"process {info.pid}" for server, info in zip(servers, found, strict=True) if info}
+
+
+def served_elsewhere(
+    tango_host: str, devices: Sequence[str], servers: Sequence[str], timeout_s: float
+) -> dict[str, str]:
+    """Devices that run, but in other servers than these `program/instance`: by which server, in which process."""
+    ours = {server.lower() for server in servers}
+    found = _running(tango_host, devices, timeout_s)
+    return {
+        name: f"{info.ds_full_name} (process {info.pid})"
+        for name, info in zip(devices, found, strict=True)
+        if info and info.ds_full_name.lower() not in ours
+    }
+
+
+def _running(tango_host: str, names: Sequence[str], timeout_s: float) -> "list[tango.DbDevFullInfo | None]":
+    """What the database knows of each device whose server runs; None where none does.
+
+    One that is frozen runs: it takes the question and keeps it, or it is a process of this computer.
+    """
+    (known,) = at_once([lambda: [_exported(tango_host, name) for name in names]], timeout_s)
+    infos = known or [None] * len(names)
+    asked = [partial(_takes_ping, tango_host, info.name) if info else lambda: False for info in infos]
+    answers = at_once(asked, timeout_s)
+    return [
+        info if info and (answer or (answer is None and _is_here(info))) else None
+        for info, answer in zip(infos, answers, strict=True)
+    ]
+
+
+def _exported(tango_host: str, name: str) -> tango.DbDevFullInfo | None:
+    try:
+        info = database_at(tango_host).get_device_info(name)
+    except tango.DevFailed:  # not defined
+        return None
+    return info if info.exported else None
+
+
+def _takes_ping(tango_host: str, name: str) -> bool:
+    """Without the lock of `_proxy`, which one that is frozen would hold; the database was asked before."""
+    try:
+        proxy = tango.DeviceProxy(f"tango://{tango_host}/{name}")
+        proxy.set_timeout_millis(PROXY_TIMEOUT)
+        proxy.ping()
+    except tango.DevFailed as error:
+        return any(entry.reason == TIMED_OUT for entry in error.args)
+    return True
+
+
+def _is_here(info: tango.DbDevFullInfo) -> bool:
+    """The process is one of this computer, and the server that the database knows."""
+    try:
+        words = psutil.Process(info.pid).cmdline()
+    except psutil.Error:
+        return False
+    program, _, instance = info.ds_full_name.partition("/")
+    return instance in words and any(Path(word).name == program for word in words)
 
 
 def unexport(tango_host: str, servers: Sequence[str]) -> None:

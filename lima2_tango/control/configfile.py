@@ -16,6 +16,8 @@ from .parameters import Parameterised
 
 LARGEST = 1 << 20
 """A file of parameters is smaller than this [byte]."""
+DEEPEST = 100
+"""Lists and objects in each other; a parameter set has six."""
 SUFFIXES = (".yaml", ".yml", ".json")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same in C, where PyYAML was built with it: a hundred times faster."""
@@ -74,7 +76,7 @@ def _confined(source: Parameterised, path: str) -> Path:
 def _read(file: Path) -> _Content:
     """What is in the file; raises ParamError where it is not what `save_config` writes."""
     try:
-        return _Content.parse(json.dumps(_parsed(file), default=str))
+        return _Content.parse(json.dumps(parsed(file), default=str))
     except OSError as error:
         raise ParamError("path", str(file), f"the file cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -85,19 +87,32 @@ def _read(file: Path) -> _Content:
         raise ParamError("path", str(file), reason) from error
 
 
-def _parsed(file: Path) -> Any:
-    """The file's content as plain Python; raises OSError, YAMLError or ValueError."""
+def parsed(file: Path) -> Any:
+    """The content of a JSON file, by its name, or of a YAML file, as plain Python.
+
+    Raises OSError, YAMLError, ValueError (not UTF-8, too large or too deep, references) or RecursionError (JSON).
+    """
     if not file.is_file():  # nor a pipe, on which a reader waits for ever
-        raise FileNotFoundError(errno.ENOENT, "there is no such file")
+        raise FileNotFoundError(errno.ENOENT, "it is no file" if file.exists() else "there is no such file")
     with file.open("rb") as stream:
         raw = stream.read(LARGEST + 1)
     if len(raw) > LARGEST:
         raise ValueError(f"it is larger than {LARGEST >> 10} KiB")
     if file.suffix == ".json":
         return json.loads(raw)
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, LOADER)):
-        raise ValueError("references (*name) are not taken, a few can stand for more than memory: write them out")
+    _check_plain(raw)
     return yaml.load(raw, LOADER)
+
+
+def _check_plain(raw: bytes) -> None:
+    """Raise ValueError for YAML that a few bytes make larger, or deeper, than memory."""
+    depth = 0
+    for event in yaml.parse(raw, LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("references (*name) are not taken, a few can stand for more than memory: write them out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} deep")
 
 
 def _refuse_other(file: Path) -> None:

@@ -50,6 +50,15 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.FAULT, Event.RESET): State.IDLE,
 }
 
+COMMAND = {
+    Event.PREPARE: "prepare",
+    Event.START: "start",
+    Event.DONE: "stop",
+    Event.CLOSE: "close",
+    Event.RESET: "reset",
+}
+"""What a caller does to bring an event about; nobody asks for a failure."""
+
 TANGO_STATE = {
     State.IDLE: "ON",
     State.PREPARED: "STANDBY",
@@ -88,7 +97,7 @@ class StateMachine:
     def check(self, event: Event) -> None:
         """Raise StateError, with the way out, where `event` would be refused now."""
         if event not in allowed(self.state):
-            choices = ", ".join(sorted(allowed(self.state)))
+            choices = ", ".join(sorted(COMMAND[choice] for choice in allowed(self.state) if choice in COMMAND))
             raise StateError(f"cannot {event} while {self.state.label}; allowed now: {choices}", state=self.state.label)
 
     def fire(self, event: Event) -> State:

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from lima2_tango.cli import process
-from lima2_tango.cli.process import Child, LaunchError, environment, program
+from lima2_tango.cli.guard import is_frozen
+from lima2_tango.cli.process import Child, LaunchError, environment, free_port, program
 
 FAMILY = """
 import subprocess, sys, time
@@ -74,6 +75,20 @@ def test_who_ignores_sigterm_is_killed(start, monkeypatch):
     child = start(STUBBORN)
     child.stop()
     assert child.popen.poll() == -signal.SIGKILL
+
+
+def test_who_is_frozen_hears_that_it_is_to_end(start):
+    child = start("import time; print(1, flush=True); time.sleep(60)")
+    child.popen.send_signal(signal.SIGSTOP)
+    wait_for(lambda: is_frozen(psutil.Process(child.popen.pid)))
+    child.stop()
+    assert child.popen.poll() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("host", ["a\0b", "a" * 300])
+def test_an_address_that_is_none_is_a_sentence(host):
+    with pytest.raises(LaunchError, match="give an IPv4 address"):
+        free_port(host)
 
 
 def test_a_child_that_ended_is_reported_with_the_end_of_its_log(start):

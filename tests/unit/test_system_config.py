@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tango.server import device_property
 
 from lima2_tango.cli.config import DatabaseKind, SystemConfig, load_config
 from lima2_tango.cli.database import SERVERS
 from lima2_tango.cli.demo.run import SYSTEM
+from lima2_tango.cli.names import CONTROL_PROPERTIES, RECEIVER_PROPERTIES
 from lima2_tango.core.errors import Lima2Error, ParamError
+from lima2_tango.devices.control import ControlDevice
+from lima2_tango.devices.receiver import ReceiverDevice
 
 CONFIG = Path(__file__).parents[2] / "config"
 EXAMPLES = sorted(CONFIG.glob("*.yaml"))
@@ -71,12 +75,48 @@ def test_the_default_is_a_valid_single_computer_system(tmp_path):
         ({"conductor__topology": "single"}, "$.conductor.topology"),
         ({"receivers__1__device": "id00/limareceiver/simulator1"}, "$.receivers"),
         ({"database__kind": "external"}, "$.database.port"),
+        ({"database__port": 5000, "conductor": {"port": 5000, "topology": "round_robin"}}, "$.conductor.port"),
+        ({"receivers__1__device": "ID00/LimaReceiver/Simulator1"}, "$.receivers"),
+        ({"receivers__1__instance": "Simulator_RCV1"}, "$.receivers"),
+        ({"control__instance": "-simulator"}, "$.control.instance"),
+        ({"control__instance": "x" * 65}, "$.control.instance"),
+        ({"control__device": "id00/limacontrol/\u00b5"}, "$.control.device"),
+        ({"control__device": "id00/lima control/a"}, "$.control.device"),
+        ({"control__device": "id00/limacontrol/" + "a" * 239}, "$.control.device"),
+        ({"control__properties": {"memory_budgt": ["512"]}}, "$.control.properties.memory_budgt"),
+        ({"control__properties": {"rank": ["0"]}}, "$.control.properties.rank"),
+        ({"name": "a" * 65}, "$.name"),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_path(changed, changes, path):
     with pytest.raises(ParamError) as caught:
         load_config(changed(**changes))
     assert caught.value.path == path
+
+
+def test_one_port_for_a_database_elsewhere_and_our_conductor_is_fine(changed):
+    conductor = {"port": 5000, "topology": "round_robin"}
+    assert load_config(changed(database={"kind": "external", "host": "far", "port": 5000}, conductor=conductor))
+
+
+def test_an_unknown_property_is_refused_with_those_that_the_devices_have(changed):
+    with pytest.raises(ParamError, match="it has: " + ", ".join(RECEIVER_PROPERTIES)):
+        load_config(changed(receivers__0__properties={"memory_budgt": ["512"]}))
+
+
+@pytest.mark.parametrize(
+    ("device", "known"), [(ControlDevice, CONTROL_PROPERTIES), (ReceiverDevice, RECEIVER_PROPERTIES)]
+)
+def test_the_properties_that_are_known_are_those_of_the_devices(device, known):
+    declared = {
+        name for cls in device.__mro__ for name, value in vars(cls).items() if isinstance(value, device_property)
+    }
+    assert declared == set(known)
+
+
+@pytest.mark.parametrize("name", ["Memory_Budget", "polled_attr"])
+def test_properties_may_be_spelt_as_tango_takes_them(changed, name):
+    assert load_config(changed(control__properties={name: ["512"]}))
 
 
 def test_an_unknown_camera_is_refused_with_the_known_ones(changed):
@@ -109,13 +149,32 @@ def test_a_computer_that_is_not_this_one_is_refused_with_the_reason(changed):
     assert load_config(changed(receivers__1__host="localhost"))
 
 
-@pytest.mark.parametrize(("text", "reason"), [("a: [", "not YAML"), (None, "cannot be read")])
-def test_a_file_that_is_no_configuration_is_named(tmp_path, text, reason):
+HOSTILE = {
+    "no YAML": (b"a: [", "not YAML"),
+    "not UTF-8": (b"name: caf\xe9", "not YAML.*UTF-8"),
+    "empty": (b"", "it is empty"),
+    "a comment": (b"# nothing yet", "it is empty"),
+    "a list": (b"- name: a", "key: value"),
+    "references": (b"a: &a [x, x]\nb: &b [*a, *a]\n", "references"),
+    "circular": (b"acq_params: &a\n  acq: *a\n", "references"),
+    "500 deep": (b"acq_params: " + b"[" * 500 + b"]" * 500, "nested more than"),
+    "a date for a key": (b"2026-01-01: a", "keys must be"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_file_that_is_no_configuration_is_named(tmp_path, case):
+    content, reason = HOSTILE[case]
     file = tmp_path / "system.yaml"
-    if text is not None:
-        file.write_text(text)
+    file.write_bytes(content)
     with pytest.raises(ParamError, match=rf"system\.yaml.*{reason}"):
         load_config(file)
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", ".", "a" * 300])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
+    with pytest.raises(ParamError, match=r"cannot be read"):
+        load_config(tmp_path / name)
 
 
 def test_instances_are_the_ranks_in_order():

@@ -3,15 +3,17 @@
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from dataclasses import replace
 
+import psutil
 import pytest
 from rich.console import Console
 
-from lima2_tango.cli import preflight, rundir
+from lima2_tango.cli import disk, preflight, rundir
 from lima2_tango.cli.config import (
     ConductorConfig,
     DatabaseConfig,
@@ -22,14 +24,25 @@ from lima2_tango.cli.config import (
     SystemConfig,
     Topology,
 )
+from lima2_tango.cli.database import Builtin
 from lima2_tango.cli.events import Events
-from lima2_tango.cli.guard import still_there
+from lima2_tango.cli.guard import is_frozen, still_there, wake
 from lima2_tango.cli.job import Job
 from lima2_tango.cli.look import Look, Part
 from lima2_tango.cli.process import Child, LaunchError, environment
 from lima2_tango.cli.ranks import causes, last_log
 from lima2_tango.cli.restarts import RestartBudget
-from lima2_tango.cli.rundir import NotUpError, Phase, Running, SystemState, find_system, locked, read_state, write_state
+from lima2_tango.cli.rundir import (
+    NotUpError,
+    Phase,
+    Running,
+    SystemState,
+    check_awake,
+    find_system,
+    locked,
+    read_state,
+    write_state,
+)
 from lima2_tango.client.supervision import Reading
 from lima2_tango.core.errors import Lima2Error
 
@@ -228,6 +241,20 @@ class TestJob:
         assert "ctl, rcv2 ended by themselves" in told
         assert "rcv1 did not end within 0.3 s and had to be killed" in told
 
+    def test_shared_memory_is_remembered_from_each_look(self, job, monkeypatch, tmp_path):
+        started = job("plain", "plain", "plain")
+        early, late = tmp_path / "mpich_shm_1", tmp_path / "mpich_shm_2"
+        for found in ([early], [late], []):  # the last look finds nobody alive to tell
+            for path in found:
+                path.write_bytes(b"")
+            monkeypatch.setattr("lima2_tango.cli.job.shared_memory", lambda _, found=found: iter(found))
+            started.note_segments()
+        started.child.popen.kill()
+        started.child.popen.wait(5)
+        started.bury()
+        assert not early.exists()
+        assert not late.exists()
+
 
 class TestLauncherLog:
     def test_the_forking_launcher_names_the_rank(self, tmp_path):
@@ -286,24 +313,24 @@ def two(**changes):
 
 
 class TestPreflight:
-    def test_what_can_work_passes(self):
-        preflight.check(two())
+    def test_what_can_work_passes(self, home):
+        preflight.check(two(), home.parent)
 
-    def test_without_an_mpi_library_the_remedy_is_named(self, monkeypatch):
+    def test_without_an_mpi_library_the_remedy_is_named(self, home, monkeypatch):
         monkeypatch.setattr(preflight, "find_spec", lambda name: None)
         with pytest.raises(LaunchError, match=r"3 instances .*no mpi4py: pip install 'lima2_tango\[mpich\]'"):
-            preflight.check(two())
+            preflight.check(two(), home.parent)
 
-    def test_without_a_launcher_the_remedy_is_named(self):
+    def test_without_a_launcher_the_remedy_is_named(self, home):
         with pytest.raises(LaunchError, match=r"no program .*no-such-mpiexec.*pip install 'lima2_tango\[mpich\]'"):
-            preflight.check(two(launcher="no-such-mpiexec"))
+            preflight.check(two(launcher="no-such-mpiexec"), home.parent)
 
-    def test_one_instance_needs_no_mpi(self, monkeypatch):
+    def test_one_instance_needs_no_mpi(self, home, monkeypatch):
         monkeypatch.setattr(preflight, "find_spec", lambda name: None)
-        preflight.check(SystemConfig(conductor=ConductorConfig(enabled=False)))
+        preflight.check(SystemConfig(conductor=ConductorConfig(enabled=False)), home.parent)
 
     @pytest.mark.parametrize("part", ["database", "conductor"])
-    def test_a_port_that_is_taken_is_refused_with_who_has_it(self, part):
+    def test_a_port_that_is_taken_is_refused_with_who_has_it(self, home, part):
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
             made = {
@@ -311,17 +338,73 @@ class TestPreflight:
                 "conductor": two(conductor=ConductorConfig(topology=Topology.ROUND_ROBIN, port=port)),
             }[part]
             with pytest.raises(LaunchError, match=rf"\$\.{part}\.port = {port}: .*by process {os.getpid()}"):
-                preflight.check(made)
-        preflight.check(made)
+                preflight.check(made, home.parent)
+        preflight.check(made, home.parent)
 
-    def test_an_external_database_that_is_down_is_refused(self):
+    def test_an_external_database_that_is_down_is_refused(self, home):
         down = DatabaseConfig(kind=DatabaseKind.EXTERNAL, port=1)
         with pytest.raises(LaunchError, match=r"localhost:1 does not answer .*kind: builtin"):
-            preflight.check(two(database=down))
+            preflight.check(two(database=down), home.parent)
 
-    def test_something_else_on_the_port_is_no_database(self, monkeypatch):
+    def test_something_else_on_the_port_is_no_database(self, home, monkeypatch):
         monkeypatch.setattr(preflight, "DATABASE_TIMEOUT", 0.1)
         with socket.create_server(("127.0.0.1", 0)) as listening:
             external = DatabaseConfig(kind=DatabaseKind.EXTERNAL, port=listening.getsockname()[1])
             with pytest.raises(LaunchError, match="does not answer"):
-                preflight.check(two(database=external))
+                preflight.check(two(database=external), home.parent)
+
+    @pytest.mark.parametrize("host", ["a" * 300, "a\0b"])
+    def test_a_database_host_that_is_no_name_is_a_sentence(self, home, host):
+        external = DatabaseConfig(kind=DatabaseKind.EXTERNAL, host=host, port=1)
+        with pytest.raises(LaunchError, match=r"does not answer .*kind: builtin"):
+            preflight.check(two(database=external), home.parent)
+
+    def test_a_device_that_another_system_serves_is_refused_with_who_does(self, home, monkeypatch):
+        served = {"id00/limareceiver/s1": "lima2_tango/other (process 12)"}
+        monkeypatch.setattr(preflight, "database_answers", lambda *_: True)
+        monkeypatch.setattr(preflight, "running_instances", lambda *_: {})
+        monkeypatch.setattr(preflight, "served_elsewhere", lambda *_: served)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            external = DatabaseConfig(kind=DatabaseKind.EXTERNAL, port=listening.getsockname()[1])
+            told = r"^id00/limareceiver/s1 is served by lima2_tango/other \(process 12\), .*end that system first"
+            with pytest.raises(LaunchError, match=told):
+                preflight.check(two(database=external), home.parent)
+
+    def test_a_full_disk_is_refused_before_the_database_dies_of_it(self, home, monkeypatch):
+        monkeypatch.setattr(preflight, "LEAST_FREE", 1 << 70)
+        with pytest.raises(LaunchError, match=rf"the disk of {home.parent} has .* free, too little.*--dir"):
+            preflight.check(two(), home.parent)
+
+
+class TestDisk:
+    def test_room_is_no_sentence(self, tmp_path):
+        assert disk.shortage(tmp_path, 1) == disk.suspicion(tmp_path) == ""
+
+    def test_a_database_that_ends_on_a_full_disk_is_told_with_the_disk(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(disk, "FULL", 1 << 70)
+        monkeypatch.setattr(Builtin, "command", lambda self: [sys.executable, "-c", "raise SystemExit(3)"])
+        with pytest.raises(LaunchError, match=rf"exit code 3; the disk of {tmp_path} has .* free, which may be why"):
+            Builtin(DatabaseConfig(), tmp_path, []).start_again()
+
+
+class TestFrozen:
+    @pytest.fixture
+    def frozen(self):
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            child.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+            yield child.pid
+            child.kill()
+
+    @pytest.mark.parametrize("name", ["database", "ctl"])
+    def test_who_a_run_needs_is_named_with_the_remedy(self, home, frozen, name):
+        with pytest.raises(NotUpError, match=rf"{name} \(process {frozen}\).*kill -CONT {frozen} .*lima2 down a "):
+            check_awake(state(home, processes=[me("rcv"), Running.of(name, frozen)]))
+
+    @pytest.mark.parametrize("name", ["conductor", "launcher"])
+    def test_who_a_run_does_not_need_may_be_frozen(self, home, frozen, name):
+        check_awake(state(home, processes=[Running.of(name, frozen)]))
+
+    def test_all_that_is_woken_goes_on(self, frozen):
+        wake([psutil.Process(frozen)])
+        assert not is_frozen(psutil.Process(frozen))

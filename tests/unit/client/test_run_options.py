@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from lima2_tango.cli import run as module
 from lima2_tango.cli.main import app
 from lima2_tango.client import Client
+from lima2_tango.core.state import Event
 
 DEVICE = ("--device", FakeControl.name)
 Lima2 = Callable[..., Result]
@@ -23,6 +24,7 @@ Lima2 = Callable[..., Result]
 @pytest.fixture
 def lima2(control: FakeControl, monkeypatch: pytest.MonkeyPatch) -> Lima2:
     """Runs `lima2 run` with these options on the control."""
+    monkeypatch.setattr(module, "check_control", lambda name, host: None)
     monkeypatch.setattr(module, "connect", lambda name, host: Client(control))
     runner = CliRunner()
     return lambda *options: runner.invoke(app, ["run", *DEVICE, *options])
@@ -207,6 +209,18 @@ BAD = {
     "no such pipeline": (["--pipeline", "Magic"], "choose one of"),
     "no such file": (["--params", "/nowhere.json"], "cannot be read"),
     "system and device": (["simulator"], "not both"),
+    "frames twice": (["--frames", "3", "--set", "acq.nb_frames=5"], "--frames says this already"),
+    "frames within a whole": (["--frames", "3", "--set", 'acq={"nb_frames": 5}'], "--frames says this already"),
+    "time twice": (["--time", "1", "--set", "$.acq.expo_time=5"], "--time says this already"),
+    "a folder twice": (["--save", "/a", "--set", "saving.base_path=/b"], "--save says this already"),
+    "a prefix twice": (
+        ["--save", "/a", "--prefix", "b", "--set", "saving.filename_prefix=c"],
+        "--prefix says this already",
+    ),
+    "a region twice": (["--roi", "1,2,3,4", "--set", "statistics.rect_rois[0].topleft.x=5"], "--roi says this already"),
+    "a pipeline twice": (["--pipeline", "Legacy", "--set", "class_name=LimaProcessingFai"], "--pipeline says this"),
+    "a parameter twice": (["--set", "det.width=5", "--set", "det.width=6"], "another --set says this already"),
+    "no folder": (["--save", ""], "name a folder"),
 }
 
 
@@ -219,6 +233,41 @@ def test_bad_input_is_one_sentence_and_exit_code_2(control: FakeControl, lima2: 
     assert len(result.stderr.splitlines()) == 1
     assert remedy in result.stderr
     assert "Prepare" not in control.commands
+
+
+def test_saving_may_be_changed_beside_its_folder(control: FakeControl, lima2: Lima2, tmp_path: Path) -> None:
+    assert lima2("--save", str(tmp_path), "--set", "saving.filename_prefix=b").exit_code == 0
+    assert json.loads(control.choice.params.json_text())["saving"]["filename_prefix"] == "b"
+
+
+def failed(control: FakeControl) -> None:
+    for event in (Event.PREPARE, Event.START, Event.FAIL):
+        control.machine.fire(event)
+
+
+def test_a_control_in_fault_says_what_to_type(control: FakeControl, lima2: Lima2) -> None:
+    failed(control)
+    result = lima2("--frames", "5")
+    assert result.exit_code == 2
+    assert "is in fault" in result.stderr
+    assert "rank 1: frame 3 hurts" in result.stderr
+    assert "lima2 run with --reset" in result.stderr
+    assert "Acquire" not in control.commands
+
+
+def test_what_it_says_to_type_clears_the_fault_and_acquires(control: FakeControl, lima2: Lima2) -> None:
+    failed(control)
+    result = lima2("--frames", "5", "--reset")
+    assert result.exit_code == 0, result.stderr
+    assert control.current.made == 5
+
+
+def test_reset_stops_nobody_elses_run(control: FakeControl, lima2: Lima2) -> None:
+    control.command("Acquire")
+    result = lima2("--frames", "5", "--reset")
+    assert result.exit_code == 2
+    assert "Reset" not in control.commands
+    assert "cannot prepare while running" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,17 @@ from threading import Thread
 import pytest
 
 from lima2_tango.core.errors import StateError
-from lima2_tango.core.state import STATUS, TANGO_STATE, TRANSITIONS, Event, State, StateMachine, allowed, diagram
+from lima2_tango.core.state import (
+    COMMAND,
+    STATUS,
+    TANGO_STATE,
+    TRANSITIONS,
+    Event,
+    State,
+    StateMachine,
+    allowed,
+    diagram,
+)
 
 PATH_TO = {
     State.IDLE: [],
@@ -33,7 +43,13 @@ def test_every_pair_does_what_the_table_says_or_is_refused_with_the_way_out(stat
         machine.fire(event)
     assert machine.state is state
     assert str(refused.value).startswith(f"cannot {event} while {state.label}; allowed now: ")
-    assert all(choice in str(refused.value) for choice in allowed(state))
+    told = set(str(refused.value).partition("allowed now: ")[2].split(", "))
+    assert told == {COMMAND[choice] for choice in allowed(state) if choice in COMMAND}
+
+
+def test_a_refusal_names_commands_and_no_events():
+    with pytest.raises(StateError, match=r"cannot prepare while running; allowed now: close, reset, stop$"):
+        machine_in(State.RUNNING).fire(Event.PREPARE)
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(PATH_TO, Event)))
