@@ -19,7 +19,7 @@ from lima2_tango import __version__
 from lima2_tango.cameras.base import Plugin
 from lima2_tango.processing.executor import NICENESS
 from lima2_tango.transport.channel import CHANNEL_THREAD, Channel, World, WorldOfOne
-from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi
+from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi, launched_rank
 from lima2_tango.transport.segments import remove_dead_segments
 
 from . import database as registry
@@ -40,10 +40,10 @@ EXIT_WATCHDOG = 0.8
 def main() -> None:
     """Entry point of the console script."""
     options, tango_options = _parse(sys.argv[1:])
-    _log_to(options.log_level, options.log_file_path, options.log_file_filename)
+    _log_to(options.log_level, options.log_file_path, options.log_file_filename.replace("%I", options.instance))
     code = 1
     try:
-        code = _serve(options.instance, tango_options)
+        code = _serve(options.instance, tango_options, options.instances)
     except tango.DevFailed as error:
         host = os.environ.get("TANGO_HOST", "not set")
         why = error.args[0].desc.strip()
@@ -58,7 +58,7 @@ def main() -> None:
         os._exit(code)
 
 
-def _serve(instance: str, tango_options: list[str]) -> int:
+def _serve(instance: str, tango_options: list[str], instances: list[str]) -> int:
     # MPI comes last: a rank that waits for the others in there takes a core from them.
     registered = "-nodb" not in tango_options and not instance.startswith("-")
     database = tango.Database() if registered else None
@@ -72,6 +72,7 @@ def _serve(instance: str, tango_options: list[str]) -> int:
             if issubclass(made, ControlDevice):
                 _publish(database, made.plugin, processing)
     world, alone = _join_job()
+    _check_roles(world, instances)
     process = Process(Channel(world), alone=alone, registered=registered)
     AcquisitionDevice.process = ProcessingDevice.process = process
     argv = [registry.SERVER, instance, *tango_options]
@@ -148,6 +149,14 @@ def _join_job() -> tuple[World, bool]:
     return world, False
 
 
+def _check_roles(world: World, instances: list[str]) -> None:
+    """Of several instances that all ranks are told, each has a rank."""
+    if len(instances) > 1 and world.size != len(instances):
+        told = f"{len(instances)} instances are named ({', '.join(instances)})"
+        log.critical("%s, but the job has %d ranks: mpiexec -n %d", told, world.size, len(instances))
+        raise SystemExit(1)
+
+
 def _clear(database: tango.Database, listed: dict[str, str], processing: Collection[str]) -> None:
     """Tango must not make the devices again that a killed predecessor left in the database (contract R8)."""
     for name, class_name in listed.items():
@@ -170,21 +179,45 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         description="Lima2 device server: the control and receiver devices that the Tango database lists for INSTANCE. "
         "Alone it is a single-computer system; as ranks of one mpiexec job it is a distributed one.",
         epilog="Tango's own options (-v4, -nodb, -dlist, -file, -ORBendPoint, -?) are passed on. "
-        "Example: mpiexec -n 1 lima2_tango simulator_ctl : -n 1 lima2_tango simulator_rcv1",
+        "Example: mpiexec -n 1 lima2_tango simulator_ctl : -n 1 lima2_tango simulator_rcv1, "
+        "or with the same words for each rank: mpiexec -n 2 lima2_tango simulator_ctl simulator_rcv1",
         allow_abbrev=False,
     )
-    parser.add_argument("instance", metavar="INSTANCE", help="server instance in the Tango database")
+    parser.add_argument(
+        "instances",
+        metavar="INSTANCE",
+        nargs="+",
+        help="server instance in the Tango database; of several, MPI rank 0 runs the first, rank 1 the second, ...",
+    )
     parser.add_argument(
         "--log-level", choices=list(LOG_LEVELS), default="info", help="least severe message (default: info)"
     )
     parser.add_argument("--log-file-path", metavar="DIR", help="also log to a file in this folder")
     parser.add_argument(
-        "--log-file-filename", metavar="PATTERN", default="lima2_tango.%N.log", help="its name; %%N counts the files"
+        "--log-file-filename",
+        metavar="PATTERN",
+        default="lima2_tango.%N.log",
+        help="its name; %%N counts the files, %%I is the instance",
     )
     parser.add_argument("--version", action="version", version=f"lima2_tango {__version__}")
     if "-?" in arguments:
-        return argparse.Namespace(instance="-?", log_level="info", log_file_path=None, log_file_filename=""), []
-    return parser.parse_known_args(arguments)
+        alone = {"instance": "-?", "instances": ["-?"]}
+        return argparse.Namespace(**alone, log_level="info", log_file_path=None, log_file_filename=""), []
+    options, tango_options = parser.parse_known_args(arguments)
+    options.instance = _own(options.instances, parser)
+    return options, tango_options
+
+
+def _own(instances: list[str], parser: argparse.ArgumentParser) -> str:
+    """The instance of this process: the database says which devices, and so which role, it has."""
+    if len(instances) == 1:
+        return instances[0]
+    rank = launched_rank()
+    if rank is None:
+        parser.error(f"{len(instances)} instances are as many MPI ranks: start them with mpiexec -n {len(instances)}")
+    if rank >= len(instances):
+        parser.error(f"MPI rank {rank} has no instance, {len(instances)} are named: mpiexec -n {len(instances)}")
+    return instances[rank]
 
 
 def _log_to(level: str, folder: str | None, pattern: str) -> None:

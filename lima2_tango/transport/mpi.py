@@ -29,10 +29,15 @@ _TYPES = 256
 """Datatypes kept for elements of different sizes; there are few in a stream, unless all its elements differ."""
 
 
+def launched_rank() -> int | None:
+    """MPI rank that an `mpiexec` has given to this process, known before MPI is there; None where none has."""
+    marks = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+    return next((int(os.environ[mark]) for mark in marks if mark in os.environ), None)
+
+
 def launched_by_mpi() -> bool:
     """True in a process that an `mpiexec` has started."""
-    marks = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
-    return any(mark in os.environ for mark in marks)
+    return launched_rank() is not None
 
 
 class MpiWorld:

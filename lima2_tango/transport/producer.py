@@ -97,7 +97,8 @@ class Producer:
     ) -> NDArray[Any] | None:
         """Memory of the next element for [frame, channel, row, column]: filled and committed, it is not copied again.
 
-        None where the consumer has no room now. `marked` announces that `commit` gets `valid`.
+        None where the consumer has no room now; AgreementError where it is silent too long or takes no more. `marked`
+        announces that `commit` gets `valid`.
         """
         rank = self._rank(to)
         frames, channels, rows, columns = shape
@@ -117,6 +118,7 @@ class Producer:
         self._tend(rank)
         memory = self._links[rank].reserve(header)
         if memory is None:
+            self._refuse_silence([rank])
             return None
         self._reserved = rank, header
         return memory.view(dtype).reshape(shape)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from lima2_tango.devices import server
+from lima2_tango.transport.channel import WorldOfOne
 
 QUICK = 20
 
@@ -36,6 +37,50 @@ def logger():
 def test_own_options_are_taken_and_the_rest_is_passed_on(arguments, instance, passed_on):
     options, rest = server._parse(arguments)
     assert (options.instance, rest) == (instance, passed_on)
+
+
+@pytest.fixture
+def launcher(monkeypatch):
+    """Gives this process an MPI rank, as launchers do; None takes it away."""
+
+    def started(rank):
+        for mark in ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"):
+            monkeypatch.delenv(mark, raising=False)
+        if rank is not None:
+            monkeypatch.setenv("PMI_RANK", str(rank))
+
+    return started
+
+
+@pytest.mark.parametrize(("rank", "instance"), [(0, "ctl"), (1, "rcv1"), (2, "rcv2")])
+def test_of_several_instances_the_mpi_rank_chooses(launcher, rank, instance):
+    launcher(rank)
+    options, rest = server._parse(["ctl", "rcv1", "rcv2", "--log-level", "trace", "-ORBendPoint", "giop:tcp::1"])
+    assert (options.instance, options.instances) == (instance, ["ctl", "rcv1", "rcv2"])
+    assert rest == ["-ORBendPoint", "giop:tcp::1"]
+
+
+def test_one_instance_is_it_whatever_the_rank(launcher):
+    launcher(2)
+    options, _ = server._parse(["rcv2"])
+    assert options.instance == "rcv2"
+
+
+@pytest.mark.parametrize(
+    ("rank", "reason"), [(None, "start them with mpiexec -n 2"), (2, "MPI rank 2 has no instance, 2 are named")]
+)
+def test_several_instances_without_a_rank_for_each_are_refused(launcher, capsys, rank, reason):
+    launcher(rank)
+    with pytest.raises(SystemExit):
+        server._parse(["ctl", "rcv1"])
+    assert reason in capsys.readouterr().err
+
+
+def test_fewer_ranks_than_instances_are_refused(logger, capsys):
+    server._log_to("info", None, "")
+    with pytest.raises(SystemExit):
+        server._check_roles(WorldOfOne(), ["ctl", "rcv1"])
+    assert "2 instances are named (ctl, rcv1), but the job has 1 ranks: mpiexec -n 2" in capsys.readouterr().err
 
 
 def test_a_level_that_there_is_not_is_refused_with_the_choice(capsys):
