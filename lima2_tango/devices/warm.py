@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lima2_tango.cameras.base import Plugin
+from lima2_tango.core.errors import AgreementError
 from lima2_tango.core.storage import Compression
 from lima2_tango.transport.roster import Roster
 
@@ -24,7 +25,10 @@ def warm_up(roster: Roster, plugins: Sequence[Plugin]) -> None:
 
     One process of a host at a time compiles, the others load what it made.
     """
-    roster.wait()
+    try:
+        roster.wait()
+    except AgreementError as error:  # who is missing may still come, and Start will ask for it
+        log.warning("%s", error)
     time.sleep(DELAY)
     begin = time.monotonic()
     import lima2_tango.saving.writer  # noqa: F401 - for what it loads

@@ -139,7 +139,6 @@ def write_head(
     return head + bytes(-len(head) % ALIGNMENT)
 
 
-@lru_cache(maxsize=32)
 @lru_cache(maxsize=256)
 def head_dtype(frames: int, marked: bool, more: int) -> np.dtype:
     """Header, columns and `more` bytes behind them as one record: what MPI's datatype of a head is made from."""
