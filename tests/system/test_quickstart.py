@@ -31,6 +31,7 @@ CONDUCTOR = """lima2-conductor start \
                 id00/limacontrol/simulator \
                 id00/limareceiver/simulator1 \
                 id00/limareceiver/simulator2"""
+START_TIMEOUT = 60  # s: four interpreters start at once, on two cores that may be busy
 SESSION = """run_acquisition(nb_frames=120, expo_time=0.02)  # Should take 2.4 seconds
 import time; begin = time.time()
 while pipeline.running() and time.time() - begin < 10: pass
@@ -79,8 +80,17 @@ def quickstart(tmp_path: Path) -> Iterator[dict[str, str]]:
             stack.callback(child.stop)
             if name == "database":
                 wait_for(lambda: taken(DATABASE_PORT), 10, "the database listens")
-        wait_for(system_is_idle, 20, "the system is idle")
+        try:
+            wait_for(system_is_idle, START_TIMEOUT, "the system is idle")
+        except AssertionError as late:
+            late.add_note(logs_in(tmp_path))
+            raise
         yield environment
+
+
+def logs_in(folder: Path) -> str:
+    """What the three programs printed, for the one who reads the failure."""
+    return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}" for log in folder.glob("*.log"))
 
 
 def system_is_idle() -> bool:
