@@ -33,6 +33,7 @@ FILES = {
 Geometry = Annotated[Path, typer.Argument(metavar="GEOMETRY", help="A .poni file of pyFAI's calibration.")]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the files, made where it is missing.")]
 Bins = Annotated[int, typer.Option(help="Bins; 0 is one for each pixel from the beam to the farthest corner.")]
+Azimuths = Annotated[int, typer.Option(help="Parts of each ring, for an integration in two dimensions.")]
 Split = Annotated[Splitting, typer.Option(help="How a pixel is shared among the bins that it touches.")]
 RadialUnit = Annotated[Unit, typer.Option(help="Unit of the radius.")]
 Mask = Annotated[str, typer.Option(help="Image of pixels to leave out: not 0 is masked, as pyFAI has it.")]
@@ -49,6 +50,7 @@ def calibrate_files(
     geometry: Geometry,
     output: Folder,
     bins: Bins = 0,
+    azimuths: Azimuths = 1,
     splitting: Split = Splitting.FULL,
     unit: RadialUnit = Unit.Q_NM,
     mask: Mask = "",
@@ -66,7 +68,7 @@ def calibrate_files(
     """
     try:
         keys = _keys(pipeline)
-        made = calibrate(geometry, Grid(bins, splitting, unit), shape, mask, polarization)
+        made = calibrate(geometry, Grid(bins, splitting, unit, azimuths), shape, mask, polarization)
         arrays = _arrays(made, solid_angle, geometry)
         files = _write(output.absolute(), arrays, overwrite)
     except Lima2Error as error:
@@ -101,6 +103,8 @@ def _arrays(made: Calibrated, solid_angle: bool, geometry: Path) -> dict[str, di
         "splitting": str(made.grid.splitting),
         "poni": geometry.read_text(encoding="utf-8"),
     }
+    if made.azimuth is not None:
+        matrix |= {"azimuth": made.azimuth, "bin_shape": np.array([made.grid.azimuths, made.grid.bins])}
     images: dict[str, NDArray[Any] | None] = {
         "mask_path": made.mask,
         "radius1d_path": made.radius1d,

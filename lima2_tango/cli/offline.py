@@ -40,6 +40,9 @@ Frames = Annotated[str, typer.Option(help="First and last frame as START:STOP, b
 Dataset = Annotated[str, typer.Option(help="Path of the images in HDF5 files, if not their default plot.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 WorkerCount = Annotated[int, typer.Option("--workers", min=0, help="Threads that process; 0 for one a core.")]
+Receivers = Annotated[
+    int, typer.Option(min=1, max=1024, help="As so many receivers that share a run: each makes sums of its own frames.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -52,6 +55,7 @@ def process(
     dataset: Dataset = "",
     overwrite: Overwrite = False,
     workers: WorkerCount = 0,
+    receivers: Receivers = 1,
     as_json: AsJson = False,
 ) -> None:
     """Put frames of files through a processing pipeline, as a run would.
@@ -63,7 +67,7 @@ def process(
     Exit codes: 0 all frames processed, 1 the processing failed (what came before is kept), 2 refused, 130 Ctrl-C.
     """
     try:
-        order = _order(files, output, pipeline, params, _places(frames), dataset, overwrite, workers)
+        order = _order(files, output, pipeline, params, _places(frames), dataset, overwrite, workers, receivers)
         with Interruption() as interruption, _shown() as tell:
             outcome = process_files(order, tell, lambda: interruption.asked)
     except Lima2Error as error:
@@ -84,10 +88,11 @@ def _order(
     dataset: str,
     overwrite: bool,
     workers: int,
+    receivers: int,
 ) -> Order:
     acquisition, processing = read_parameters(params)
     choice = choose(json.dumps(_named(processing, pipeline)), Settings())
-    return Order(files, choice, output, dataset, *places, acquisition, overwrite, workers)
+    return Order(files, choice, output, dataset, *places, acquisition, overwrite, workers, receivers)
 
 
 def read_parameters(path: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,25 +2,29 @@
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lima2_tango import __version__
 from lima2_tango.core.acquisition import Acq, AcquisitionParams, Image
 from lima2_tango.core.errors import DetectorError, Lima2Error, ParamError, as_lima2
 from lima2_tango.core.pool import Pool
-from lima2_tango.core.storage import FileExistsPolicy, SavingParams
 from lima2_tango.processing.collect import pop_rows
 from lima2_tango.processing.executor import Workers
-from lima2_tango.processing.offline import blocks, saving_blocks
+from lima2_tango.processing.offline import Share, Source, blocks
 from lima2_tango.processing.pipeline import Pipeline, Setup
-from lima2_tango.saving.layout import SeriesMetadata, data_path
+from lima2_tango.saving.layout import SeriesMetadata
 
 from .parameters import Choice
-from .products import KINDS
+from .plan import Plan
+from .results import StreamFiles, check_free
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -28,8 +32,6 @@ if TYPE_CHECKING:
     from lima2_tango.saving.results import ResultFile
 
 COUNT = "nb_frames_source"
-STREAMS = {"saving": "frames"}
-"""Name of a stream of files by its saving parameters; the others are named as what follows `saving_`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Order:
     """Files that exist give way."""
     workers: int = 0
     """Threads that run kernels; 0 is the cores of the computer."""
+    receivers: int = 1
+    """As so many receivers that share a run in turn: what is summed, each sums of its own frames."""
 
 
 @dataclass(slots=True)
@@ -98,38 +102,79 @@ def process_files(order: Order, tell: Tell, stopping: Callable[[], bool]) -> Out
         return _Processing(order, found, Pool(settings.budget(1)), threads).run(tell, stopping)
 
 
+class _Lane:
+    """What one receiver does: its frames, through its pipeline."""
+
+    def __init__(self, source: Source, pipeline: Pipeline[Any]) -> None:
+        self.pipeline = pipeline
+        self._source, self._blocks, self._put = source, blocks(source, pipeline.setup.pool), 0
+
+    @property
+    def rest(self) -> int:
+        """Frames to come."""
+        return len(self._source.index) - self._put
+
+    @property
+    def next(self) -> int:
+        """Number of the next frame in the series."""
+        return int(self._source.index[self._put])
+
+    def step(self) -> None:
+        """A block; raises DetectorError where it cannot be read, and what stopped the pipeline."""
+        block = next(self._blocks)
+        self._put += len(block)
+        self.pipeline.put(block)
+
+
 class _Processing:
     def __init__(self, order: Order, recording: "Recording", pool: Pool, workers: Workers) -> None:
         """Check everything; raises ParamError."""
+        self._order, self._nb_frames = order, len(recording)
+        acquisition = _acquisition(order, recording)
+        self._setup = partial(Setup, acquisition, recording.spec, pool=pool, workers=workers)
+        plan = Plan("", acquisition, order.choice, order.receivers)
+        self._files = StreamFiles(plan, order.output, len(recording), overwrite=order.overwrite)
+        check_free([order.output, *self._files.paths], recording.paths, overwrite=order.overwrite)
+        self._metadata = _metadata(acquisition, self._files.params(0).json_text(), recording)
+        self._rows: dict[str, list[NDArray[np.void]]] = {}
+        self._lanes: list[_Lane] = []
+        try:
+            for rank in range(order.receivers):
+                self._lanes.append(self._lane(rank, recording))
+        except BaseException:
+            self._erase()
+            raise
+
+    def _lane(self, rank: int, recording: "Recording") -> _Lane:
         from lima2_tango.saving.writer import opener
 
-        self._order, self._recording = order, recording
-        acquisition = _acquisition(order, recording)
-        params, self._streams = _redirected(order, len(recording))
-        _check_free([order.output, *(file for file, _ in self._streams.values())], recording.paths, order.overwrite)
-        self._metadata = _metadata(acquisition, params.json_text(), recording)
-        setup = Setup(
-            acquisition, recording.spec, 0, pool, workers, opener(0, self._metadata, len(recording), exact=True)
-        )
-        self._pipeline: Pipeline[Any] = order.choice.plugin.build(params, setup)
+        receivers = self._order.receivers
+        own = recording if receivers == 1 else Share(recording, np.flatnonzero(recording.index % receivers == rank))
+        sinks = opener(rank, replace(self._metadata, rank=rank), len(own.index), exact=True)
+        params = self._files.params(rank)
+        return _Lane(own, self._order.choice.plugin.build(params, self._setup(rank=rank, open_sink=sinks)))
 
     def run(self, tell: Tell, stopping: Callable[[], bool]) -> Outcome:
         from lima2_tango.saving.results import ResultFile
 
-        order, outcome, begin = self._order, Outcome(len(self._recording)), time.monotonic()
+        order, outcome, begin = self._order, Outcome(self._nb_frames), time.monotonic()
         try:
             name = order.choice.plugin.class_name
             with ResultFile(order.output, self._metadata, name, order.files, order.overwrite) as result:
                 outcome.error = self._fill(result, outcome, tell, stopping)
-                outcome.counters = self._pipeline.counters.read()
-                outcome.nb_frames_done = outcome.counters.get(COUNT, 0)
-                made = {name: file for name, (file, _) in self._streams.items() if file.exists()}
-                result.complete({name: (file.name, self._streams[name][1]) for name, file in made.items()})
-            outcome.files = [order.output, *made.values()]
+                outcome.counters = self._counters()
+                outcome.nb_frames_done = self._done()
+                links, files = self._files.finish([lane.pipeline for lane in self._lanes], self._metadata)
+                result.complete(links)
+            outcome.files = [order.output, *files]
         finally:
-            self._pipeline.erase()
+            self._erase()
             outcome.seconds = time.monotonic() - begin
         return outcome
+
+    def _erase(self) -> None:
+        for lane in self._lanes:
+            lane.pipeline.erase()
 
     def _fill(
         self, result: "ResultFile", outcome: Outcome, tell: Tell, stopping: Callable[[], bool]
@@ -138,41 +183,60 @@ class _Processing:
         failure: Lima2Error | None = None
         try:
             self._put_all(result, outcome, tell, stopping)
-            self._pipeline.finish()
+            self._finish()
         except Exception as error:  # noqa: BLE001 - boundary: what is done is kept, and the caller is told the rest
             failure = as_lima2(error)
-            self._pipeline.abort(failure)
-        _keep_rows(self._pipeline, result)
+            for lane in self._lanes:
+                lane.pipeline.abort(failure)
+        self._keep_rows(result)
+        for name, kept in self._rows.items():
+            rows = np.concatenate(kept)
+            result.append(name, rows[np.argsort(rows["frame_idx"], kind="stable")])
         tell(self._done(), outcome.nb_frames)
         return failure
 
     def _put_all(self, result: "ResultFile", outcome: Outcome, tell: Tell, stopping: Callable[[], bool]) -> None:
-        if self._pipeline.fails_activation:
-            raise Lima2Error("the pipeline fails its activation, as its parameter failed_on_activate asks")
-        self._pipeline.activate(1)
-        put = 0
-        source = blocks(self._recording, self._pipeline.setup.pool)
-        while put < outcome.nb_frames:
-            if stopping():
-                outcome.interrupted = True
-                return
-            try:
-                block = next(source)
-            except DetectorError as error:
-                self._pipeline.finish()  # what came before it is whole
-                raise _unreadable(error, int(self._recording.index[put])) from error
-            put += len(block)
-            self._pipeline.put(block)
-            _keep_rows(self._pipeline, result)
-            tell(self._done(), outcome.nb_frames)
+        for lane in self._lanes:
+            if lane.pipeline.fails_activation:
+                raise Lima2Error("the pipeline fails its activation, as its parameter failed_on_activate asks")
+            lane.pipeline.activate(len(self._lanes))
+        while any(lane.rest for lane in self._lanes):
+            for lane in self._lanes:
+                if not lane.rest:
+                    continue
+                if stopping():
+                    outcome.interrupted = True
+                    return
+                self._step(lane)
+                self._keep_rows(result)
+                tell(self._done(), outcome.nb_frames)
+
+    def _step(self, lane: _Lane) -> None:
+        try:
+            lane.step()
+        except DetectorError as error:
+            self._finish()  # what came before it is whole
+            raise _unreadable(error, lane.next) from error
+
+    def _finish(self) -> None:
+        for lane in self._lanes:
+            lane.pipeline.finish()
+
+    def _counters(self) -> dict[str, int]:
+        counts = [lane.pipeline.counters.read() for lane in self._lanes]
+        return {name: sum(one[name] for one in counts) for name in counts[0]}
 
     def _done(self) -> int:
-        return self._pipeline.counters.read().get(COUNT, 0)
+        return self._counters().get(COUNT, 0)
 
-
-def _keep_rows(pipeline: Pipeline[Any], result: "ResultFile") -> None:
-    for name, rows in pop_rows(pipeline).items():
-        result.append(name, rows)
+    def _keep_rows(self, result: "ResultFile") -> None:
+        """As they come, in order; rows of several receivers are put in order at the end."""
+        for lane in self._lanes:
+            for name, rows in pop_rows(lane.pipeline).items():
+                if len(self._lanes) == 1:
+                    result.append(name, rows)
+                else:
+                    self._rows.setdefault(name, []).append(rows)
 
 
 def _unreadable(error: DetectorError, first: int) -> DetectorError:
@@ -204,47 +268,6 @@ def _parsed(recording: "Recording") -> dict[str, Any]:
     except json.JSONDecodeError:  # another program's text under this name
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _redirected(order: Order, nb_frames: int) -> tuple[Any, dict[str, tuple[Path, str]]]:
-    """Parameters whose files are those of the order; and file and group of each stream that is saved."""
-    params, changes, streams = order.choice.params, {}, {}
-    for key, saving in saving_blocks(params):
-        name = STREAMS.get(key, key.removeprefix("saving_"))
-        moved = _moved(saving, order, name, nb_frames)
-        changes[key] = moved
-        if saving.enabled:
-            group = data_path(saving) if KINDS.get(key) == "sparse" else f"/{saving.nx_entry_name}/plot"
-            streams[name] = order.output.parent / f"{moved.filename_prefix}.h5", group
-    return params.model_copy(update=changes), streams
-
-
-def _moved(saving: SavingParams, order: Order, name: str, nb_frames: int) -> SavingParams:
-    """One file for the whole stream, beside the result."""
-    return saving.model_copy(
-        update={
-            "base_path": str(order.output.parent),
-            "filename_prefix": f"{order.output.stem}_{name}",
-            "filename_suffix": ".h5",
-            "filename_format": "{filename_prefix}{filename_suffix}",
-            "filename_rank": 0,
-            "start_number": 0,
-            "nb_frames_per_file": nb_frames,
-            "file_exists_policy": FileExistsPolicy.OVERWRITE if order.overwrite else FileExistsPolicy.ABORT,
-        }
-    )
-
-
-def _check_free(files: Sequence[Path], read: Collection[Path], overwrite: bool) -> None:
-    """Raise ParamError for a file that is read, or exists and is not to be replaced, or whose folder is missing."""
-    inputs = {path.resolve() for path in read}
-    for file in files:
-        if file.resolve() in inputs:
-            raise ParamError("--output", str(files[0]), f"{file} would be replaced while it is read: name another")
-        if not overwrite and file.exists():
-            raise ParamError("--output", str(file), "it exists: name another, or say --overwrite")
-    if not files[0].parent.is_dir():
-        raise ParamError("--output", str(files[0]), "there is no such folder: make it")
 
 
 def _metadata(acquisition: AcquisitionParams, processing: str, recording: "Recording") -> SeriesMetadata:

@@ -1,7 +1,7 @@
 """What the clients wrote for the next run: acquisition parameters, and a pipeline with its own."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Any
 
@@ -12,6 +12,7 @@ from lima2_tango.core.plugins import available, load
 from lima2_tango.core.storage import SavingParams
 from lima2_tango.processing.plugin import PipelinePlugin
 
+from .own import own_pipeline
 from .settings import Settings
 
 DEFAULT_PIPELINE = "LimaProcessingLegacy"
@@ -19,10 +20,11 @@ DEFAULT_PIPELINE = "LimaProcessingLegacy"
 
 
 class _ClassName(Params):
-    """The one key of `proc_params` that says which class parses the rest."""
+    """The keys of `proc_params` that say which class parses the rest."""
 
     model_config = {"extra": "ignore"}
     class_name: str = ""
+    pipeline: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,13 @@ class Choice:
 
     plugin: PipelinePlugin
     params: Params
+    in_place_of: str = ""
+    """Tango class of the pipeline that the clients believe it to be; its own where empty."""
+
+    @property
+    def served(self) -> PipelinePlugin:
+        """The pipeline as clients find it."""
+        return replace(self.plugin, class_name=self.in_place_of or self.plugin.class_name)
 
 
 def pipelines() -> dict[str, PipelinePlugin]:
@@ -40,18 +49,26 @@ def pipelines() -> dict[str, PipelinePlugin]:
 
 
 def choose(text: str, settings: Settings) -> Choice:
-    """Take processing parameters as JSON; `class_name` in them chooses the pipeline. Raises ParamError."""
-    plugin = _pipeline(_ClassName.parse(text).class_name)
-    params = plugin.params.parse(text)
-    settings.confine(params)
-    return Choice(plugin, params)
+    """Take processing parameters as JSON; `class_name` in them chooses the pipeline. Raises ParamError.
+
+    Where they are those of Legacy with a `pipeline` in them, that one is chosen.
+    """
+    asked = _ClassName.parse(text)
+    plugin = _pipeline(asked.class_name)
+    if plugin.class_name == DEFAULT_PIPELINE and asked.pipeline:
+        own = _pipeline(asked.pipeline.get("class_name"), "$.pipeline.class_name")
+        choice = Choice(*own_pipeline(own, plugin.params.parse(text), asked.pipeline), DEFAULT_PIPELINE)
+    else:
+        choice = Choice(plugin, plugin.params.parse(text))
+    settings.confine(choice.params)
+    return choice
 
 
-def _pipeline(name: str) -> PipelinePlugin:
+def _pipeline(name: object, path: str = "$.class_name") -> PipelinePlugin:
     known = pipelines()
     if name not in known:
-        raise ParamError("$.class_name", name, f"choose one of {', '.join(sorted(known))}")
-    return known[name]
+        raise ParamError(path, name, f"choose one of {', '.join(sorted(known))}")
+    return known[str(name)]
 
 
 def by_default(name: str, settings: Settings) -> Choice:

@@ -1,46 +1,52 @@
 """The files of a run that the control drives: those of its receivers, and the master files over them."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
 
 from lima2_tango import __version__
 from lima2_tango.cameras.base import DetectorInfo, Plugin
+from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import FrameSpec
 from lima2_tango.core.storage import SavingParams
+from lima2_tango.processing.plugin import Product
 from lima2_tango.saving.layout import SeriesMetadata
 
 from .plan import Plan
 
-Kind = Literal["dense", "vector", "sparse"]
-
-KINDS: Mapping[str, Kind] = {"saving_fai": "vector", "saving_sparse": "sparse"}
-"""What a stream holds, by the name of its saving parameters; the others hold images."""
-SUMS = ("saving_accumulation_corrected", "saving_accumulation_peak")
-"""Streams of sums (Smx): each receiver has its own, now and then, so no master file can put them in one order."""
-INFOS: Mapping[str, str] = {"saving_fai": "vector_info"}
-"""Attribute with the shape of a stream's frames; `processed_frame_info` of the others."""
+Counts = Mapping[str, int]
+"""Counters of one receiver."""
 
 
-def spec_source(stream: str) -> str:
-    """Attribute of a processing device that tells the shape of a saved stream."""
-    return INFOS.get(stream, "processed_frame_info")
+def saved_products(plan: Plan) -> Iterator[tuple[Product, SavingParams]]:
+    """What the run saves, and how; raises ParamError for files that its pipeline says nothing of."""
+    known = {product.saving: product for product in plan.products}
+    for name, saving in plan.savings():
+        if name not in known:
+            reason = f"the pipeline {plan.choice.plugin.class_name} delivers nothing that is saved so: leave it false"
+            raise ParamError(f"$.{name}.enabled", True, reason)
+        yield known[name], saving
 
 
 def check_masters(plan: Plan) -> None:
     """Raise ParamError where a master file exists that is not to be replaced."""
     from lima2_tango.saving.master import check_master  # HDF5 takes half a second to load: not at start-up
 
-    for name, saving in plan.savings():
-        if name not in SUMS:
-            check_master(saving, f"$.{name}")
+    for product, saving in saved_products(plan):
+        if product.in_order:
+            check_master(saving, f"$.{product.saving}")
 
 
-def nb_files(plan: Plan, saved: Sequence[int], closed: Sequence[bool]) -> list[list[int]]:
+def nb_saved(plan: Plan, counts: Sequence[Counts]) -> list[int]:
+    """Frames that each receiver has saved, by what the pipeline counts: of its first stream where it does not say."""
+    first = next((product.counter for product, _ in saved_products(plan)), "")
+    return [counters.get("nb_frames_saved", counters.get(first, 0)) for counters in counts]
+
+
+def nb_files(plan: Plan, counts: Sequence[Counts], closed: Sequence[bool]) -> list[list[int]]:
     """By stream and receiver: how many data files are complete; arguments as those of `write_masters`."""
     return [
-        [-(-count // saving.nb_frames_per_file) for count in _readable(saving, _rows(plan, name, saved), closed)]
-        for name, saving in plan.savings()
+        [-(-count // saving.nb_frames_per_file) for count in _readable(product, saving, counts, closed)]
+        for product, saving in saved_products(plan)
     ]
 
 
@@ -58,47 +64,37 @@ def data_files(plan: Plan, counts: Sequence[Sequence[int]]) -> list[str]:
     return found
 
 
-def _rows(plan: Plan, name: str, saved: Sequence[int]) -> list[int]:
-    """Rows of each receiver that so many saved frames have made."""
-    if name not in SUMS:
-        return list(saved)
-    params = plan.choice.params.fai  # type: ignore[attr-defined]  # who saves sums has them
-    transfer, reset = params.acc_nb_frames_xfer // plan.receivers, params.acc_nb_frames_reset // plan.receivers
-    if not transfer:
-        return [0] * len(saved)
-    parts = [divmod(count, reset) if reset else (0, count) for count in saved]
-    return [-(-reset // transfer) * times + -(-rest // transfer) for times, rest in parts]
-
-
-def _readable(saving: SavingParams, saved: Sequence[int], closed: Sequence[bool]) -> list[int]:
+def _readable(product: Product, saving: SavingParams, counts: Sequence[Counts], closed: Sequence[bool]) -> list[int]:
     """Frames of each receiver in files that are complete."""
-    length = saving.nb_frames_per_file
-    return [count if whole else count // length * length for count, whole in zip(saved, closed, strict=True)]
+    length, rows = saving.nb_frames_per_file, [counters.get(product.counter, 0) for counters in counts]
+    return [count if whole else count // length * length for count, whole in zip(rows, closed, strict=True)]
 
 
 def write_masters(
     plan: Plan,
     specs: Mapping[str, FrameSpec],
-    saved: Sequence[int],
+    counts: Sequence[Counts],
     closed: Sequence[bool],
     metadata: SeriesMetadata,
 ) -> list[str]:
-    """Write the master file of each saved stream but of sums; returns their paths. Raises SavingError.
+    """Write the master file of each saved stream whose frames have an order; returns their paths. Raises SavingError.
 
-    `saved` are the frames that each receiver has saved, `closed` says of each whether its last file is complete.
+    `counts` are the counters of each receiver, `closed` says of each whether its last file is complete.
     """
     from lima2_tango.saving.master import master_path, write_master, write_master_of_parts
 
     written: list[str] = []
-    for name, saving in plan.savings():
-        if name in SUMS:
+    for product, saving in saved_products(plan):
+        readable = _readable(product, saving, counts, closed)
+        if not (product.in_order and any(readable)):
             continue
-        rows = [plan.rows(rank, count) for rank, count in enumerate(_readable(saving, saved, closed))]
-        path = master_path(saving).absolute()
+        sums = plan.are_sums(product)
+        rows = [plan.numbers(rank, count, sums=sums) for rank, count in enumerate(readable)]
+        path, spec = master_path(saving).absolute(), specs[product.saving]
         if plan.acq.sharing.kept:
-            write_master_of_parts(path, saving, specs[name], plan.acq.layout(plan.receivers), rows, metadata)
+            write_master_of_parts(path, saving, spec, plan.acq.layout(plan.receivers), rows, metadata)
         else:
-            write_master(path, saving, KINDS.get(name, "dense"), specs[name], rows, metadata)
+            write_master(path, saving, product.kind, spec, rows, metadata)
         written.append(str(path))
     return written
 

@@ -10,34 +10,44 @@ from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import FrameSpec
 
 from .images import load_image
-from .matrix import Matrix, load_matrix
+from .matrix import BINS_MAX, Matrix, load_matrix
 from .nodes.integration import Dummy, ErrorModel, Integration
 from .pipelines.fai import IntegrationParams
 from .products import PixelTables
 
 NORMALISATIONS = ("flat_path", "solid_angle_path", "polarization_path", "absorption_path")
+IMAGE_BINS_MAX = 2**26
+"""Bins of an image that is made of a frame, at most: more than any detector has pixels for."""
 Load = Callable[[str], NDArray[np.float64] | None]
 """The flat image of a parameter, None where its path is empty."""
 
 
-def integration_of(params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None) -> Integration:
+def integration_of(
+    params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None, *, as_image: bool = False
+) -> Integration:
     """For frames of `spec`, of whose pixels those that are not `valid` are left out.
 
-    Raises ParamError for what is missing, does not fit the frames, contradicts itself or leaves no pixel.
+    `as_image` makes images (azimuth, radius) of a matrix in two dimensions, which may have any number of bins; else
+    vectors are made. Raises ParamError for what is missing, does not fit the frames, contradicts itself or leaves no
+    pixel.
     """
-    matrix, tables = calibrated(params, spec, valid)
-    integration = Integration(matrix, spec, tables, ErrorModel(params.error_model), dummy_of(params))
+    matrix, tables = calibrated(params, spec, valid, IMAGE_BINS_MAX if as_image else BINS_MAX)
+    if as_image and matrix.bin_shape is None:
+        reason = "its bins have one dimension: make it with azimuthal bins, and let it say its bin_shape"
+        raise ParamError("$.fai.csr_path", params.csr_path, reason)
+    model = ErrorModel(params.error_model)
+    integration = Integration(matrix, spec, tables, model, dummy_of(params), as_image=as_image)
     if not integration.nb_filled:
         raise nothing_left(params)
     return integration
 
 
 def calibrated(
-    params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None
+    params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None, most_bins: int = BINS_MAX
 ) -> tuple[Matrix, PixelTables]:
     """The matrix, and what is known of each pixel; raises as `integration_of`, but not where no pixel is left."""
     _check_variances(params, ErrorModel(params.error_model))
-    matrix = load_matrix(params.csr_path, "$.fai.csr_path", spec)
+    matrix = load_matrix(params.csr_path, "$.fai.csr_path", spec, most_bins)
 
     def load(name: str) -> NDArray[np.float64] | None:
         path = getattr(params, name)

@@ -56,7 +56,7 @@ class Drawing:
         lines = ["flowchart LR", f'    {CAMERA}(["{CAMERA}"])']
         for task in self.graph.tasks:
             lines.append(f'    {task.name}["{task.name}<br><small>{task.does}</small>"]')
-            lines.append(f"    {task.reads} --> {task.name}")
+            lines += [f"    {name} --> {task.name}" for name in task.inputs]
         for output in self.graph.outputs:
             shape = f'[("{output.label}<br><small>{", ".join(_ends(self.plugin, output))}</small>")]'
             lines.append(f"    out_{output.label}{shape}")
@@ -71,6 +71,7 @@ class Drawing:
                 "name": task.name,
                 "does": task.does,
                 "reads": task.reads,
+                "also": list(task.inputs[1:]),
                 "params": list(task.params),
                 "makes": task.makes,
                 "command": task.command if isinstance(task, Rows) else None,
@@ -110,7 +111,8 @@ class Drawing:
             return "-"
         to = f" -> {task.command}" if isinstance(task, Rows) else ""
         asked = f" ({', '.join(task.params)})" if task.params else ""
-        return f"{task.does}{asked}{to}{self._spec_text(task.name, ': ')}"
+        beside = f", with {' and '.join(task.inputs[1:])}" if task.inputs[1:] else ""
+        return f"{task.does}{beside}{asked}{to}{self._spec_text(task.name, ': ')}"
 
     def _is_active(self, task: Task) -> bool:
         return self.made is not None and self.made.stands_for[task.name] == task.name

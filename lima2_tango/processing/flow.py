@@ -14,7 +14,7 @@ from lima2_tango.core.pool import Pool
 from lima2_tango.core.sink import Sink
 
 from .history import History
-from .node import Node, RowNode
+from .node import JoinNode, Node, RowNode
 from .pipeline import Counters
 from .rows import FRAME_IDX, RowQueue
 from .staged import first, save
@@ -75,10 +75,12 @@ class Work:
 class Op(ABC):
     """One act on a block; safe to call from several threads at once."""
 
-    def __init__(self, name: str, reads: str) -> None:
+    def __init__(self, name: str, reads: str, also: tuple[str, ...] = ()) -> None:
         self.name = name
         self.reads = reads
         """Stream."""
+        self.inputs = (reads, *also)
+        """All streams that it needs."""
 
     @abstractmethod
     def run(self, work: Work) -> None:
@@ -86,21 +88,26 @@ class Op(ABC):
 
 
 class Make(Op):
-    """A block out of a block."""
+    """A block out of a block, or of one of each of several streams."""
 
-    def __init__(self, name: str, reads: str, node: Node, spec: FrameSpec, pool: Pool) -> None:
-        super().__init__(name, reads)
+    def __init__(self, name: str, inputs: Sequence[str], node: Node | JoinNode, spec: FrameSpec, pool: Pool) -> None:
+        super().__init__(name, inputs[0], tuple(inputs[1:]))
         self._node, self._shape, self._dtype, self._pool = node, spec.shape, spec.dtype, pool
 
     def run(self, work: Work) -> None:
         source = work.blocks[self.reads]
-        made = self._node.process(source, self._pool)
+        made = self._made([work.blocks[name] for name in self.inputs])
         work.blocks[self.name] = made
         if made.data.shape != (len(source), *self._shape) or made.data.dtype != self._dtype:
             raise ProcessingError(
                 f"node {self.name} made {made.data.dtype} of {made.data.shape}, not what it promised at Prepare: "
                 f"{self._dtype} of {(len(source), *self._shape)}"
             )
+
+    def _made(self, blocks: Sequence[Block]) -> Block:
+        if isinstance(self._node, JoinNode):
+            return self._node.process(blocks, self._pool)
+        return self._node.process(blocks[0], self._pool)
 
 
 class Reduce(Op):
@@ -204,7 +211,7 @@ class Flow:
         self._source, self._deliveries, self._groups = source, deliveries, groups
         held = {stream for delivery in deliveries for _, stream in delivery.keeps} | {group.reads for group in groups}
         self._plan = list(zip(ops, _last_uses(source, ops, held), strict=True))
-        self._unread = () if held | {op.reads for op in ops} >= {source} else (source,)
+        self._unread = () if held | {name for op in ops for name in op.inputs} >= {source} else (source,)
 
     def work(self, block: Block) -> Work:
         """On any thread: everything that needs no order. `block` stays the caller's, what comes back is as well."""
@@ -233,7 +240,7 @@ class Flow:
 
 def _last_uses(source: str, ops: Sequence[Op], held: set[str]) -> list[tuple[str, ...]]:
     """After each op: the streams that nobody needs any more, so that their memory can be given back."""
-    last: Mapping[str, int] = {op.reads: i for i, op in enumerate(ops)}
+    last: Mapping[str, int] = {name: i for i, op in enumerate(ops) for name in op.inputs}
     unread = {i: op.name for i, op in enumerate(ops) if isinstance(op, Make) and op.name not in last}
     streams = {source, *(op.name for op in ops)} - held
     done: list[list[str]] = [[] for _ in ops]

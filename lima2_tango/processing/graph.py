@@ -14,6 +14,7 @@ from lima2_tango.core.acquisition import AcquisitionParams
 from lima2_tango.core.errors import GraphError
 from lima2_tango.core.params import Params
 
+from .plugin import Product
 from .task import CAMERA, Sums, Task
 
 Fault = tuple[str, str]
@@ -63,6 +64,18 @@ class Graph:
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
 
+    def product(self, output: Output, sparse: bool) -> Product:
+        """What clients know of an output; `sparse` where its frames are packed: their shape is that of whole ones."""
+        sums = self.task(name).params[:1] if (name := pace(self, output.stream)) != CAMERA else ()
+        return Product(
+            label=output.label,
+            kind="vector" if output.vectors else "sparse" if sparse else "dense",
+            info="processed_frame_info" if sparse else output.info,
+            counter=output.counts[0] if output.counts else output.saved,
+            saving=output.saving.removeprefix("$."),
+            sums="".join(sums).removeprefix("$."),
+        )
+
     def check(self, params: type[Params]) -> None:
         """Raise GraphError, with the address of the fault, where the declaration does not fit itself or `params`."""
         for where, what in _faults(self, params):
@@ -91,7 +104,7 @@ def block_at(path: str, params: Params, acquisition: AcquisitionParams) -> Any:
 def _faults(graph: Graph, params: type[Params]) -> Iterator[Fault]:
     known: dict[str, bool] = {CAMERA: True}
     for task in graph.tasks:
-        faults = [*_task_faults(task, known), *_path_faults(task.params, params)]
+        faults = [*_task_faults(task, known), *_path_faults(task.params, params)] or [*_pace_faults(graph, task)]
         yield from ((f"node {task.name}", what) for what in faults)
         known[task.name] = task.has_frames
     for output in graph.outputs:
@@ -112,15 +125,23 @@ def _task_faults(task: Task, known: dict[str, bool]) -> Iterator[str]:
     """`known`: the nodes before it, and whether frames leave them."""
     if task.name in known:
         yield "there are two of this name; give each its own"
-    for other in filter(None, (task.reads, task.masked_as)):
+    for other in filter(None, (*task.inputs, task.masked_as)):
         if not known.get(other, False):
             yield f"it reads {other}, which no node before it makes; frames are made by {_listed(known)}"
+
+
+def _pace_faults(graph: Graph, task: Task) -> Iterator[str]:
+    for other in task.inputs[1:]:
+        if pace(graph, other) != pace(graph, task.reads):
+            yield f"it reads {task.reads} and {other}, which go at another pace: let both follow the same sums"
 
 
 def _output_faults(graph: Graph, output: Output, known: dict[str, bool]) -> Iterator[str]:
     if not known.get(output.stream, False):
         yield f"it keeps {output.stream}, which no node makes; frames are made by {_listed(known)}"
         return
+    if output.saving and not output.counts:
+        yield "it is saved and not counted, so nobody knows how much is in its files; name a counter in counts"
     for name in _delivered(output):
         if name not in known:
             yield f"it delivers what {name} makes, and there is no such node"

@@ -1,7 +1,5 @@
 """Protection of the detector against count rates that it does not stand."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +7,7 @@ from lima2_tango.core.errors import ProcessingError
 from lima2_tango.core.frame import Block, FrameSpec
 
 from .command import OneShotCommand, allowed_command
+from .nodes.derive import part
 from .nodes.protection import CountRateProtection
 from .params import CountRateLimit
 from .pipeline import Setup
@@ -55,6 +54,4 @@ class Guard:
 
 def _after(block: Block, frame: int) -> Block:
     """The frames after the one with this global index; a view without a claim of its own."""
-    rest = slice(int(np.searchsorted(block.index, frame)) + 1, None)
-    valid = None if block.valid is None else block.valid[rest]
-    return replace(block, data=block.data[rest], index=block.index[rest], time=block.time[rest], valid=valid)
+    return part(block, slice(int(np.searchsorted(block.index, frame)) + 1, None))

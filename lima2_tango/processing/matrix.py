@@ -21,7 +21,7 @@ MOST_TURNS = 2.1
 ROUNDING = 1e-6
 """Coefficients of pixels that are split come out as small as -1e-9: down to this below 0 they count as 0."""
 PARTS = ("data", "indices", "indptr")
-SAID = ("format", "shape", "image_shape")
+SAID = ("format", "shape", "image_shape", "bin_shape")
 _FORMATS = (
     "it must hold data, indices and indptr of pyFAI's csr engine, as HDF5 (file.h5, or file.h5::/path/of/group) or as "
     "npz of scipy.sparse.save_npz"
@@ -41,6 +41,8 @@ class Matrix:
     bounds: NDArray[np.int64]
     shape: tuple[int, int]
     """(row, column) of the frames."""
+    bin_shape: tuple[int, int] | None = None
+    """(azimuth, radius) of the bins, radius fastest, where they are those of an integration in two dimensions."""
 
     @property
     def nb_bins(self) -> int:
@@ -62,12 +64,13 @@ class Matrix:
         return sums
 
 
-def load_matrix(path: str, json_path: str, spec: FrameSpec) -> Matrix:
+def load_matrix(path: str, json_path: str, spec: FrameSpec, most_bins: int = BINS_MAX) -> Matrix:
     """The matrix of a file, for frames of one channel.
 
-    Besides data, indices and indptr a file may say its `format` (csr or csc), its `shape` (bins, pixels) and the
-    `image_shape` (rows, columns) of the detector, as datasets or attributes. Without an image shape the rings must
-    look like rings in frames of this width. Raises ParamError, which names `json_path`, for whatever is wrong.
+    Besides data, indices and indptr a file may say its `format` (csr or csc), its `shape` (bins, pixels), the
+    `image_shape` (rows, columns) of the detector and the `bin_shape` (azimuth, radius) of an integration in two
+    dimensions, as datasets or attributes. Without an image shape the rings must look like rings in frames of this
+    width. Raises ParamError, which names `json_path`, for whatever is wrong.
     """
     if spec.channels != 1:
         raise ParamError(json_path, path, f"frames of {spec.channels} channels cannot be integrated; use one channel")
@@ -81,8 +84,9 @@ def load_matrix(path: str, json_path: str, spec: FrameSpec) -> Matrix:
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ParamError(json_path, path, f"this file cannot be read as a matrix ({reason}); {_FORMATS}") from error
-    matrix = Matrix(*arrays, (spec.height, spec.width))
-    if reason := _misfit(matrix, said):
+    bin_shape = _pair(said["bin_shape"]) if "bin_shape" in said else None
+    matrix = Matrix(*arrays, (spec.height, spec.width), bin_shape)
+    if reason := _misfit(matrix, said, most_bins):
         raise ParamError(json_path, path, f"{reason}; make the matrix for this detector, with its binning and region")
     return matrix
 
@@ -152,17 +156,26 @@ def _whole(numbers: Any) -> tuple[int, ...]:
     return tuple(int(number) for number in np.ravel(numbers))
 
 
-def _misfit(matrix: Matrix, said: dict[str, Any]) -> str:
+def _pair(numbers: Any) -> tuple[int, int]:
+    first, second = _whole(numbers)
+    return first, second
+
+
+def _misfit(matrix: Matrix, said: dict[str, Any], most_bins: int) -> str:
     """Why the matrix is not for frames of this shape; empty where it is."""
     rows, columns = matrix.shape
     frames = f"the frames have {rows} x {columns} pixels (rows, columns)"
     last = int(matrix.pixels.max(initial=-1))
-    if not 1 <= matrix.nb_bins <= BINS_MAX:
-        return f"it has {matrix.nb_bins} bins, 1 to {BINS_MAX} are possible"
+    if not 1 <= matrix.nb_bins <= most_bins:
+        return f"it has {matrix.nb_bins} bins, 1 to {most_bins} are possible"
+    if matrix.bin_shape is not None and matrix.bin_shape[0] * matrix.bin_shape[1] != matrix.nb_bins:
+        return f"it has {matrix.nb_bins} bins, and says that they are {matrix.bin_shape} (azimuth, radius)"
     if "shape" in said and _whole(said["shape"]) != (matrix.nb_bins, matrix.nb_pixels):
         return f"its shape is {_whole(said['shape'])} (bins, pixels), and {frames}, {matrix.nb_pixels} in all"
     if "image_shape" in said and _whole(said["image_shape"]) != matrix.shape:
         return f"it is for images of {_whole(said['image_shape'])} (rows, columns), and {frames}"
+    if matrix.bin_shape is not None and "image_shape" not in said:
+        return f"it is one of two dimensions and does not say for which images: add a dataset image_shape; {frames}"
     if last >= matrix.nb_pixels:
         return f"it is for a larger detector: it uses pixel {last}, and {frames}, {matrix.nb_pixels} in all"
     if "image_shape" not in said and not _has_rings(matrix):

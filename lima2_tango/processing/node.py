@@ -1,6 +1,7 @@
 """A node maps a block of frames to a block, or to rows, and says so about shapes before any frame exists."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,22 @@ class Node(ABC):
     @abstractmethod
     def process(self, block: Block, pool: Pool) -> Block:
         """A new block out of `block`, in memory of `pool`, with a lease of its own; `block` stays the caller's."""
+
+
+class JoinNode(ABC):
+    """A pure function of the blocks of several streams, of which frame i is of the same frame; else as a `Node` is."""
+
+    @abstractmethod
+    def output_spec(self, *specs: FrameSpec) -> FrameSpec:
+        """Spec of what leaves, given what enters; raises GraphError or ParamError if it does not fit."""
+
+    @abstractmethod
+    def output_valid(self, *valids: Mask | None) -> Mask | None:
+        """Which pixels that leave carry a value, given those of each stream that do; None for all."""
+
+    @abstractmethod
+    def process(self, blocks: Sequence[Block], pool: Pool) -> Block:
+        """A new block out of one of each stream, in memory of `pool`, with a lease of its own."""
 
 
 class RowNode(ABC):

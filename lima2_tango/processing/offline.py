@@ -76,6 +76,20 @@ class Array:
         out[...] = self._data[position : position + len(out)]
 
 
+class Share:
+    """Some frames of a source, as a source."""
+
+    def __init__(self, source: Source, places: NDArray[np.int64]) -> None:
+        """`places` in the series of the source, ascending."""
+        self._source, self._places = source, places
+        self.spec = source.spec
+        self.index, self.time, self.valid = source.index[places], source.time[places], source.valid[places]
+
+    def read(self, position: int, out: NDArray[np.generic], /) -> None:
+        for place, frame in zip(self._places[position : position + len(out)], np.split(out, len(out)), strict=True):
+            self._source.read(int(place), frame)
+
+
 def find_pipeline(name: str) -> PipelinePlugin:
     """By its Tango class or the end of it, in any case: LimaProcessingFai, Fai, fai. Raises ParamError."""
     plugins = [load("processing.pipelines", one) for one in available("processing.pipelines")]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lima2_tango.core.params import Params
 
@@ -10,6 +10,26 @@ from .pipeline import Pipeline, Setup
 
 if TYPE_CHECKING:
     from .graph import Graph
+
+Kind = Literal["dense", "vector", "sparse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Frames that a pipeline delivers: where clients read them, and where they are saved."""
+
+    label: str
+    kind: Kind
+    info: str
+    """Attribute with their shape and pixel type."""
+    counter: str
+    """Counts them, after they are written and readable; empty where nothing does."""
+    saving: str = ""
+    """Name of their saving parameters; empty where they are never saved."""
+    sums: str = ""
+    """Name of the parameters by which they are sums of several frames; empty where there is one for each frame."""
+    in_order: bool = True
+    """Their numbers follow from how many there are; not so of what each receiver makes now and then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +55,22 @@ class PipelinePlugin:
     """Attributes with a frame or vector info; keys of the pipeline's `infos`."""
     graph: "Callable[[], Graph] | None" = None
     """Its graph, imported when it is asked for; None for a pipeline that is code alone."""
+    progress: str = "nb_frames_source"
+    """Counter that says how far it is."""
+    beside: tuple[Product, ...] = ()
+    """What it delivers beside the outputs of its graph."""
+
+    def getters(self) -> dict[str, str]:
+        """Every getter command -> label of the stream it reads."""
+        vectors = {command: label for command, (label, _) in self.vector_commands.items()}
+        return {**self.frame_commands, **vectors, **self.sparse_commands}
+
+    def products(self) -> tuple[Product, ...]:
+        """All that it delivers; imports its graph."""
+        if self.graph is None:
+            return self.beside
+        graph, sparse = self.graph(), set(self.sparse_commands.values())
+        return (*(graph.product(output, output.label in sparse) for output in graph.outputs), *self.beside)
 
 
 def build_graph(graph: "Callable[[], Graph]") -> Callable[[Any, Setup], Pipeline[Any]]:

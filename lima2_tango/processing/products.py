@@ -45,15 +45,16 @@ class Product(ABC):
 class _Places:
     """Where pixels go: as `kernels.integration.add_shared` has it, and whether each goes to one bin as it is."""
 
-    bins: NDArray[np.uint16]
+    bins: NDArray[np.unsignedinteger[Any]]
     shares: NDArray[np.float32]
-    rest: tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.float32]]
+    rest: tuple[NDArray[np.int32], NDArray[np.unsignedinteger[Any]], NDArray[np.float32]]
     whole: bool
 
     @classmethod
     def of(cls, matrix: Matrix, used: NDArray[np.bool_]) -> "_Places":
         """Of the used coefficients of a matrix."""
-        own = np.full(matrix.nb_pixels, matrix.nb_bins, np.uint16)
+        number = np.dtype(np.uint16 if matrix.nb_bins <= np.iinfo(np.uint16).max else np.uint32)
+        own = np.full(matrix.nb_pixels, matrix.nb_bins, number)
         shares = np.zeros((matrix.nb_pixels, 2), np.float32)
         elsewhere = np.zeros(len(used), np.bool_)
         whole = kernels.place((matrix.coefficients, matrix.pixels, matrix.bounds), used, own, shares, elsewhere)
@@ -62,7 +63,7 @@ class _Places:
         return cls(
             own,
             shares,
-            (matrix.pixels[rest].astype(np.int32), bins.astype(np.uint16), matrix.coefficients[rest]),
+            (matrix.pixels[rest].astype(np.int32), bins.astype(number), matrix.coefficients[rest]),
             whole,
         )
 

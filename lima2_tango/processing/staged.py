@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from lima2_tango.core.sink import Sink
 
 from .executor import OrderedStage
 from .kernels.warm import ready_kernels
+from .nodes.derive import part
 from .pipeline import Pipeline, Pressure, Setup
 from .rows import RowQueue
 
@@ -122,10 +122,7 @@ def save(sink: Sink | None, encoded: Any, frames: int, then: Callable[[int], Non
 
 def first(block: Block, count: int) -> Block:
     """The first frames of a block, on its lease."""
-    if count == len(block):
-        return block
-    valid = None if block.valid is None else block.valid[:count]
-    return replace(block, data=block.data[:count], index=block.index[:count], time=block.time[:count], valid=valid)
+    return block if count == len(block) else part(block, slice(count))
 
 
 def _add(error: Exception, also: str) -> None:

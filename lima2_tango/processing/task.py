@@ -14,7 +14,7 @@ from lima2_tango.core.pool import Pool
 from lima2_tango.core.sparse import SparseSpec
 
 from .flow import Count, Make, Op, Reduce, Summing, Watcher, Work
-from .node import Mask, Node, RowNode
+from .node import JoinNode, Mask, Node, RowNode
 from .pipeline import Setup
 from .rows import RowQueue
 
@@ -45,6 +45,8 @@ class Place:
 
     stream: Stream
     setup: Setup
+    others: tuple[Stream, ...] = ()
+    """What it reads beside that."""
 
 
 @dataclass(slots=True)
@@ -98,6 +100,11 @@ class Task(ABC):
     has_frames: ClassVar[bool] = False
     """Whether others can read it."""
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """All that it reads."""
+        return (self.reads,)
+
     def attach(self, made: Made, blocks: list[Any]) -> None:
         """Make the node and give it its place; raises ParamError, or GraphError with the node's address."""
         reads = made.stands_for[self.reads]
@@ -105,7 +112,8 @@ class Task(ABC):
         with self._addressed():
             if self.masked_as:
                 stream = self._masked(stream, made.streams[made.stands_for[self.masked_as]])
-            node = self.make(Place(stream, made.setup), *blocks)
+            others = tuple(made.streams[made.stands_for[name]] for name in self.inputs[1:])
+            node = self.make(Place(stream, made.setup, others), *blocks)
             if node is None:
                 made.stands_for[self.name] = reads
                 return
@@ -127,15 +135,13 @@ class Task(ABC):
         except (GraphError, ValueError, TypeError, LookupError) as error:
             what = error.what if isinstance(error, GraphError) else f"{type(error).__name__}: {error}"
             asked = f" (parameters {', '.join(self.params)})" if self.params else ""
-            where = f"node {self.name}{asked}, which reads {self.reads}"
+            where = f"node {self.name}{asked}, which reads {' and '.join(self.inputs)}"
             raise GraphError(f"{where}: {what}", where=where) from error
 
-    def _try(self, op: Op, stream: Stream) -> None:
+    def _try(self, op: Op, *streams: Stream) -> None:
         """Compile what the first frame needs; raises as `attach`, and ProcessingError for a promise that is broken."""
-        none = Block(
-            np.empty((0, *stream.spec.shape), stream.spec.dtype), np.empty(0, np.int64), 0, np.empty(0), Lease()
-        )
-        work = Work(none, {op.reads: none})
+        none = [_empty(stream.spec) for stream in streams]
+        work = Work(none[0], dict(zip(op.inputs, none, strict=True)))
         try:
             with self._addressed():
                 op.run(work)
@@ -158,9 +164,33 @@ class Frames(Task):
     def _join(self, made: Made, reads: str, stream: Stream, node: Node) -> None:
         spec = node.output_spec(stream.spec)
         made.streams[self.name] = replace(stream, spec=spec, valid=node.output_valid(stream.valid), sparse=node.sparse)
-        made.ops[stream.pace].append(Make(self.name, reads, node, spec, made.setup.pool))
+        made.ops[stream.pace].append(Make(self.name, [reads], node, spec, made.setup.pool))
         made.specs[stream.pace].append(spec)
-        made.ready.append(lambda: self._try(Make(self.name, reads, node, spec, Pool(_ENOUGH)), stream))
+        made.ready.append(lambda: self._try(Make(self.name, [reads], node, spec, Pool(_ENOUGH)), stream))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined(Task):
+    """Makes a `JoinNode`: a frame of each frame of several streams, which go at the same pace."""
+
+    makes: ClassVar[str] = "frames"
+    has_frames: ClassVar[bool] = True
+    also: tuple[str, ...]
+    """What it reads beside `reads`."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.reads, *self.also)
+
+    def _join(self, made: Made, reads: str, stream: Stream, node: JoinNode) -> None:
+        names = [reads, *(made.stands_for[name] for name in self.also)]
+        streams = [stream, *(made.streams[name] for name in names[1:])]
+        spec = node.output_spec(*(each.spec for each in streams))
+        valid = node.output_valid(*(each.valid for each in streams))
+        made.streams[self.name] = replace(stream, spec=spec, valid=valid, sparse=None)
+        made.ops[stream.pace].append(Make(self.name, names, node, spec, made.setup.pool))
+        made.specs[stream.pace].append(spec)
+        made.ready.append(lambda: self._try(Make(self.name, names, node, spec, Pool(_ENOUGH)), *streams))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,3 +229,8 @@ class Sums(Task):
         made.streams[self.name] = Stream(node.output_spec, stream.valid, stream.per * node.depth, self.name)
         made.sums[self.name] = reads, node
         made.ops[self.name], made.specs[self.name] = [], []
+
+
+def _empty(spec: FrameSpec) -> Block:
+    """A block without frames."""
+    return Block(np.empty((0, *spec.shape), spec.dtype), np.empty(0, np.int64), 0, np.empty(0), Lease())

@@ -5,6 +5,7 @@ Each suite holds the node against `reference`: a plain and slow function of fram
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from lima2_tango.core.frame import Block, FrameSpec, Lease, PixelType
 from lima2_tango.core.pool import Pool
 from lima2_tango.processing.flow import Summing
-from lima2_tango.processing.node import Mask, Node, RowNode
+from lima2_tango.processing.node import JoinNode, Mask, Node, RowNode
 
 LENGTH = 5
 """Frames of a full block."""
@@ -55,9 +56,9 @@ def with_gaps(data: NDArray[Any], gap: int = 3) -> NDArray[Any]:
     return np.lib.stride_tricks.as_strided(room, data.shape, steps)
 
 
-def lost_block(spec: FrameSpec) -> Block:
+def lost_block(spec: FrameSpec, data: NDArray[Any] | None = None) -> Block:
     """A full block with a placeholder: zeros, not valid."""
-    data, valid = make_data(spec, LENGTH), np.arange(LENGTH) != PLACEHOLDER
+    data, valid = make_data(spec, LENGTH) if data is None else data, np.arange(LENGTH) != PLACEHOLDER
     data[~valid] = 0
     return make_block(data, 40, valid)
 
@@ -74,6 +75,27 @@ def near(rtol: float, found: NDArray[Any], expected: NDArray[Any]) -> None:
     np.testing.assert_allclose(found, expected, rtol=rtol, atol=0 if rtol == 0 else rtol)
 
 
+class Paired(Node):
+    """A node of two streams as a `Node` of one, for `NodeContract`: the other has the same frames, rows reversed."""
+
+    def __init__(self, joined: JoinNode) -> None:
+        self._joined = joined
+
+    @staticmethod
+    def partner(data: NDArray[Any]) -> NDArray[Any]:
+        """Frames of the other stream."""
+        return data[:, :, ::-1]
+
+    def output_spec(self, spec: FrameSpec) -> FrameSpec:
+        return self._joined.output_spec(spec, spec)
+
+    def output_valid(self, valid: Mask | None) -> Mask | None:
+        return self._joined.output_valid(valid, None if valid is None else valid[..., ::-1, :])
+
+    def process(self, block: Block, pool: Pool) -> Block:
+        return self._joined.process([block, replace(block, data=self.partner(block.data))], pool)
+
+
 class NodeContract:
     """A node is a pure function of its block, keeps its promise, and gives back its memory.
 
@@ -85,13 +107,21 @@ class NodeContract:
     MASKS = True
     """Whether the node says which pixels that leave are valid; False where it knows from the start which not to use."""
 
+    def frames(self, spec: FrameSpec, n: int, seed: int = 0) -> NDArray[Any]:
+        """Frames that enter, where not any will do."""
+        return make_data(spec, n, seed)
+
+    def lost(self, spec: FrameSpec) -> Block:
+        """A full block with a placeholder."""
+        return lost_block(spec, self.frames(spec, LENGTH))
+
     @pytest.fixture
     def pool(self) -> Pool:
         return Pool(8 << 20)
 
     @pytest.mark.parametrize("n", [0, 1, LENGTH])
     def test_delivers_the_frames_it_promised(self, node: Node, spec: FrameSpec, pool: Pool, n: int) -> None:
-        result = node.process(make_block(make_data(spec, n)), pool)
+        result = node.process(make_block(self.frames(spec, n)), pool)
         promised = node.output_spec(spec)
         assert result.data.shape == (n, *promised.shape)
         assert result.data.dtype == promised.dtype
@@ -101,7 +131,7 @@ class NodeContract:
     def test_equals_its_reference(
         self, node: Node, spec: FrameSpec, pool: Pool, reference: Reference, seed: int
     ) -> None:
-        data = make_data(spec, LENGTH, seed)
+        data = self.frames(spec, LENGTH, seed)
         near(self.RTOL, np.asarray(node.process(make_block(data), pool).data), reference(data))
 
     def test_promises_a_type_that_clients_know(self, node: Node, spec: FrameSpec) -> None:
@@ -111,7 +141,7 @@ class NodeContract:
         assert node.output_spec(spec) == node.output_spec(spec)
 
     def test_keeps_numbers_times_and_placeholders(self, node: Node, spec: FrameSpec, pool: Pool) -> None:
-        block = lost_block(spec)
+        block = self.lost(spec)
         result = node.process(block, pool)
         assert result.index.tolist() == [81, 83, 85, 87, 89]
         assert result.local == 40
@@ -121,10 +151,10 @@ class NodeContract:
         assert result.valid.tolist() == block.valid.tolist()
 
     def test_a_placeholder_becomes_zeros(self, node: Node, spec: FrameSpec, pool: Pool) -> None:
-        assert not node.process(lost_block(spec), pool).data[PLACEHOLDER].any()
+        assert not node.process(self.lost(spec), pool).data[PLACEHOLDER].any()
 
     def test_leaves_what_it_was_given_alone(self, node: Node, spec: FrameSpec, pool: Pool) -> None:
-        data = make_data(spec, LENGTH)
+        data = self.frames(spec, LENGTH)
         before = data.copy()
         data.flags.writeable = False
         result = node.process(make_block(data), pool)
@@ -132,13 +162,13 @@ class NodeContract:
         assert not np.shares_memory(result.data, data)
 
     def test_frames_that_lie_apart_give_the_same(self, node: Node, spec: FrameSpec, pool: Pool) -> None:
-        data = make_data(spec, LENGTH)
+        data = self.frames(spec, LENGTH)
         compact = node.process(make_block(data), pool)
         apart = node.process(make_block(with_gaps(data)), pool)
         assert np.array_equal(compact.data, apart.data)
 
     def test_a_frame_does_not_depend_on_its_neighbours(self, node: Node, spec: FrameSpec, pool: Pool) -> None:
-        data = make_data(spec, LENGTH)
+        data = self.frames(spec, LENGTH)
         together = node.process(make_block(data), pool)
         for i in range(LENGTH):
             alone = node.process(make_block(data[i : i + 1]), pool)
@@ -148,36 +178,36 @@ class NodeContract:
         if not self.MASKS:
             assert node.output_valid(some_pixels(spec)) is None
             return
-        data, mask = make_data(spec, LENGTH), some_pixels(spec)
+        data, mask = self.frames(spec, LENGTH), some_pixels(spec)
         valid = node.output_valid(mask)
         assert valid is not None
         shape = node.output_spec(spec).shape
         assert valid.shape[-2:] == shape[-2:]
-        other = np.where(mask, data, make_data(spec, LENGTH, seed=1))
+        other = np.where(mask, data, self.frames(spec, LENGTH, seed=1))
         found = [np.asarray(node.process(make_block(each), pool).data) for each in (data, other)]
         kept = np.broadcast_to(valid, shape)
         assert np.array_equal(found[0][:, kept], found[1][:, kept])
 
     def test_two_threads_get_the_same(self, node: Node, spec: FrameSpec, pool: Pool) -> None:
-        blocks = [make_block(make_data(spec, LENGTH, seed)) for seed in range(8)]
+        blocks = [make_block(self.frames(spec, LENGTH, seed)) for seed in range(8)]
         alone = [node.process(block, pool).data.copy() for block in blocks]
         with ThreadPoolExecutor(2) as threads:
             together = list(threads.map(lambda block: node.process(block, pool), blocks))
         assert all(np.array_equal(a, b.data) for a, b in zip(alone, together, strict=True))
 
     def test_gives_back_its_memory(self, node: Node, spec: FrameSpec, pool: Pool) -> None:
-        node.process(make_block(make_data(spec, LENGTH)), pool).lease.release()
+        node.process(make_block(self.frames(spec, LENGTH)), pool).lease.release()
         allocated = pool.allocated
         for _ in range(10):
-            node.process(make_block(make_data(spec, LENGTH)), pool).lease.release()
+            node.process(make_block(self.frames(spec, LENGTH)), pool).lease.release()
         assert pool.allocated == allocated
 
     def test_a_short_block_takes_a_slab_of_the_usual_size(self, node: Node, spec: FrameSpec, pool: Pool) -> None:
-        full = pool_block(make_data(spec, LENGTH), pool)
+        full = pool_block(self.frames(spec, LENGTH), pool)
         node.process(full, pool).lease.release()
         full.lease.release()
         allocated = pool.allocated
-        short = pool_block(make_data(spec, 2), pool)
+        short = pool_block(self.frames(spec, 2), pool)
         node.process(short, pool).lease.release()
         assert pool.allocated == allocated
 

@@ -250,6 +250,20 @@ class PipelineContract:
         with pytest.raises(ParamError, match=r"\$\.colour"):
             plugin.params.parse('{"colour": "blue"}')
 
+    def test_products_are_counted_described_and_saved_as_they_say(
+        self, plugin: PipelinePlugin, pipeline: Pipeline[Any]
+    ) -> None:
+        counters, defaults = pipeline.counters.read(), plugin.params()
+        assert plugin.progress in counters
+        for product in plugin.products():
+            assert product.label in labels(plugin)
+            assert product.counter in counters
+            assert product.info in pipeline.infos
+            assert product.info in plugin.info_attributes
+            assert not product.saving or isinstance(getattr(defaults, product.saving), SavingParams)
+        saved = {name for name in type(defaults).model_fields if isinstance(getattr(defaults, name), SavingParams)}
+        assert saved == {product.saving for product in plugin.products()} - {""}
+
     def test_graph_fits_what_the_plugin_offers(self, plugin: PipelinePlugin) -> None:
         if plugin.graph is None:
             return

@@ -180,3 +180,18 @@ def _bin(pixels: NDArray[np.float64], shares: NDArray[np.float64], model: str) -
             total += share
             variance += share**2 * (last - pixel) * (mean - pixel)
     return (shares * pixels).sum() / weight, math.sqrt(variance) / weight
+
+
+def densified(
+    peaks: dict[int, float], background: Sequence[float], radius: NDArray[Any], centres: Sequence[float], dummy: float
+) -> NDArray[Any]:
+    """[row, column] peaks by number of their pixel, elsewhere what lies on a line between the centres of the bins."""
+    dense = np.empty(radius.shape, "f4")
+    for number, place in enumerate(np.ndindex(radius.shape)):
+        at = float(radius[place])
+        after = next((i for i, centre in enumerate(centres) if centre > at), len(centres) - 1)
+        before, after = max(0, after - 1), max(1, after)
+        share = min(max((at - centres[before]) / (centres[after] - centres[before]), 0.0), 1.0)
+        between = background[before] + share * (background[after] - background[before])
+        dense[place] = dummy if math.isnan(at) else peaks.get(number, between)
+    return dense

@@ -1,6 +1,8 @@
 """Serial crystallography through the unmodified conductor: what its client reads equals what pyFAI finds."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from watching import wait_for
 
 from lima2_tango.cli.config import Topology
 from lima2_tango.cli.system import System
+from lima2_tango.client import SparseFrame, connect
 
 SMX = "LimaProcessingSmx"
 SHAPE = (96, 64)
@@ -226,7 +229,42 @@ def test_the_control_alone_writes_a_master_file_of_the_sparse_frames(
         frames, data = dense[place][...], sparse[place]
         pointer = data["frame_ptr"][:]
         assert len(pointer) == NB_FRAMES + 1
+        seen: list[np.ndarray] = []
         for frame, first, last in zip(frames, pointer, pointer[1:], strict=False):
             numbers = data["index"][int(first) : int(last)]
             assert len(numbers) >= len(SPOTS)
             assert np.array_equal(data["intensity"][int(first) : int(last)], frame.reshape(-1)[numbers])
+            assert np.array_equal(sparse_frame(whole_system, uuid, len(seen)).pixels, numbers)
+            seen.append(numbers)
+    assert_the_twin_is_equal(proc, tmp_path)
+
+
+def sparse_frame(system: System, uuid: str, number: int) -> SparseFrame:
+    """By the client for scripts."""
+    with connect(system.control, system.tango_host) as lima:
+        found = lima.run(uuid).sparse_frame(number)
+    assert (found.index, found.shape) == (number, SHAPE)
+    return found
+
+
+def assert_the_twin_is_equal(proc: Json, folder: Path) -> None:
+    """The same frames through `lima2 process`, as two receivers, give the same bits as the run through Tango."""
+    (folder / "smx.json").write_text(json.dumps(proc))
+    lima2 = Path(sys.executable).parent / "lima2"
+    options = ("--params", folder / "smx.json", "-o", folder / "again.h5", "--receivers", "2")
+    subprocess.run(list(map(str, (lima2, "process", folder / "lima2_master.h5", *options))), check=True, timeout=60)
+    wanted = {"sparse": "lima2_sparse", "accumulation_corrected": "lima2_acc_corrected"}
+    places = {"sparse": ("data/index", "data/intensity", "background_avg", "background_std")}
+    for name, prefix in {**wanted, "accumulation_peak": "lima2_acc_peaks"}.items():
+        for rank in range(2):
+            online = sorted(folder.glob(f"{prefix}_{rank}_*.h5"))
+            for place in places.get(name, ("data",)):
+                before = np.concatenate([read(file, place) for file in online])
+                made = read(folder / f"again_{name}_{rank}.h5", place)
+                assert made.size
+                assert made.tobytes() == before.tobytes(), (name, rank, place)
+
+
+def read(path: Path, name: str) -> np.ndarray:
+    with h5py.File(path) as file:
+        return np.asarray(file[f"entry_0000/instrument/detector/{name}"])

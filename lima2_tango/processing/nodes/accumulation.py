@@ -36,7 +36,7 @@ class Accumulator:
         """Take all frames of `block`, which stays the caller's; yields each sum they complete, with its lease.
 
         A sum's `index` and `local` count sums from 0, its `time` is that of its first frame. It is valid where all
-        its frames are. The iterator must be exhausted.
+        its frames are, and lacks the modules that any of them lacks. The iterator must be exhausted.
         """
         first = 0
         while first < len(block):
@@ -72,3 +72,6 @@ class Accumulator:
             add_integers(frames, limits.min, limits.max, sums)
         if block.valid is not None and not block.valid[first : first + count].all():
             total.valid = np.array([False])
+        if block.missing is not None:
+            lacks = np.bitwise_or.reduce(block.missing[first : first + count], keepdims=True)
+            total.missing = lacks if total.missing is None else total.missing | lacks

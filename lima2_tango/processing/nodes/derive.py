@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -42,4 +43,12 @@ def derive(block: Block, spec: FrameSpec, pool: Pool, fill: Callable[[NDArray[An
     except BaseException:
         lease.release()
         raise
-    return Block(data, block.index, block.local, block.time, lease, block.valid)
+    return Block(data, block.index, block.local, block.time, lease, block.valid, block.missing)
+
+
+def part(block: Block, frames: slice) -> Block:
+    """Some of its frames; a view without a claim of its own, whose `local` is that of `block`."""
+    valid = None if block.valid is None else block.valid[frames]
+    missing = None if block.missing is None else block.missing[frames]
+    index, time = block.index[frames], block.time[frames]
+    return replace(block, data=block.data[frames], index=index, time=time, valid=valid, missing=missing)

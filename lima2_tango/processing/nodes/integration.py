@@ -1,4 +1,4 @@
-"""Azimuthal integration in one dimension."""
+"""Azimuthal integration in one and in two dimensions."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,6 +48,8 @@ class Dummy:
 class Integration(Node):
     """The weighted average of each bin and, but for `no_var`, its standard error: float32 of (1 or 2, 1, bins).
 
+    As an image of (1 or 2, azimuth, radius) where `as_image` asks for the shape that the bins of the matrix have.
+
     With c the coefficient of a pixel in a bin, w its weight and x its value less the dark current, the average is
     sum(c x) / sum(c w), the standard error sqrt(sum(c**2 variance)) / sum(c w). Bins without a weight, and only these,
     have the value `empty` in both. Placeholders of lost frames become 0. As pyFAI does it (Kieffer and Karkoulis 2013,
@@ -61,9 +63,14 @@ class Integration(Node):
         tables: PixelTables | None = None,
         error_model: ErrorModel = ErrorModel.NO_VAR,
         dummy: Dummy | None = None,
+        *,
+        as_image: bool = False,
     ) -> None:
-        """For frames of `spec`, whose shape is the matrix'."""
+        """For frames of `spec`, whose shape is the matrix'; raises GraphError for an image of bins in one dimension."""
         self._matrix, self._spec = matrix, spec
+        if as_image and matrix.bin_shape is None:
+            raise GraphError("the bins of the matrix have one dimension: make it with azimuthal bins")
+        self._rows = matrix.bin_shape[0] if as_image and matrix.bin_shape is not None else 1
         self._tables = PixelTables.plain(matrix) if tables is None else tables
         self._model = error_model
         self.empty = 0.0 if dummy is None else dummy.value
@@ -83,13 +90,13 @@ class Integration(Node):
         """Compile what the first frame needs."""
         none = np.empty((0, *self._spec.shape), self._spec.dtype)
         made = self.output_spec(self._spec)
-        self._integrate(flat(none), np.empty((0, made.channels, made.width), made.dtype))
+        self._integrate(flat(none), np.empty((0, made.channels, self._matrix.nb_bins), made.dtype))
 
     def output_spec(self, spec: FrameSpec) -> FrameSpec:
         if spec != self._spec:
             raise GraphError(f"the integration is for {self._spec}, not for {spec}")
         channels = 1 if self._model is ErrorModel.NO_VAR else 2
-        return FrameSpec(channels, 1, self._matrix.nb_bins, np.dtype(np.float32))
+        return FrameSpec(channels, self._rows, self._matrix.nb_bins // self._rows, np.dtype(np.float32))
 
     def output_valid(self, valid: Mask | None) -> Mask | None:
         """Masked pixels have no weight: `tables` says which."""
@@ -99,7 +106,7 @@ class Integration(Node):
         spec = self.output_spec(block.spec)
 
         def fill(out: NDArray[Any]) -> None:
-            self._integrate(flat(block.data), out[:, :, 0])
+            self._integrate(flat(block.data), out.reshape(*out.shape[:2], self._matrix.nb_bins))
             if block.valid is not None:
                 out[~block.valid] = 0
 

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lima2_tango.core.errors import GraphError
 from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.pool import Pool
-from lima2_tango.core.sparse import SparseFrame, SparseSpec, nb_picked
+from lima2_tango.core.sparse import SparseFrame, SparseSpec, nb_picked, unpacked
 from lima2_tango.processing.kernels.layout import flat
 from lima2_tango.processing.node import Mask, Node, RowNode
 from lima2_tango.processing.products import PixelTables
@@ -92,6 +93,32 @@ class Overfull:
 
     def close(self) -> None:
         """It has nothing to end."""
+
+
+class Densification(Node):
+    """Dense frames out of packed sparse ones, by `densify`: float32 of (1, row, column)."""
+
+    def __init__(self, layout: SparseSpec) -> None:
+        self._layout = layout
+
+    def output_spec(self, spec: FrameSpec) -> FrameSpec:
+        if spec != self._layout.packed:
+            raise GraphError(f"it makes packed sparse frames dense, which are {self._layout.packed}, not {spec}")
+        return FrameSpec(1, self._layout.height, self._layout.width, np.dtype(np.float32))
+
+    def output_valid(self, valid: Mask | None) -> Mask | None:
+        """What was masked is told by the radius, which such a pixel does not have."""
+        return np.isfinite(self._layout.radius2d)
+
+    def process(self, block: Block, pool: Pool) -> Block:
+        spec = self.output_spec(block.spec)
+
+        def fill(out: NDArray[Any]) -> None:
+            for number, packed in enumerate(block.data):
+                lost = block.valid is not None and not block.valid[number]
+                out[number, 0] = 0 if lost else densify(unpacked(packed), self._layout)
+
+        return derive(block, spec, pool, fill)
 
 
 def densify(frame: SparseFrame, layout: SparseSpec) -> NDArray[np.float32]:

@@ -102,4 +102,5 @@ PLUGIN = PipelinePlugin(
     vector_commands={"getFaiAverint": ("integrated", 0), "getFaiErrors": ("integrated", 1)},
     row_commands=("popRoiStatistics", "popRoiProfiles", "popFrameIdx"),
     info_attributes=("processed_frame_info", "vector_info"),
+    progress="nb_frames_integrated",
 )

@@ -1,6 +1,6 @@
 """The default pipeline: image operations, correction, protection, accumulation, regions of interest, saving."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,8 @@ class Buffers(Params):
 class LegacyParams(Params):
     class_name: Literal["LimaProcessingLegacy"] = "LimaProcessingLegacy"
     """The pipeline: correction, accumulation, regions of interest and saving of dense frames."""
+    pipeline: dict[str, Any] = {}
+    """Runs a pipeline of your own instead: its class_name, and the parameters that it has beside those here."""
     fifo: Fifo = Fifo()
     buffers: Buffers = Buffers()
     frame_idx_enabled: bool = False
@@ -65,4 +67,5 @@ PLUGIN = PipelinePlugin(
     frame_commands={"getInputFrame": "input", "getFrame": "processed"},
     row_commands=("popRoiStatistics", "popRoiProfiles", "popFrameIdx"),
     info_attributes=("input_frame_info", "processed_frame_info"),
+    progress="nb_frames_processed",
 )

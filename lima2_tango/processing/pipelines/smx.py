@@ -8,7 +8,7 @@ from lima2_tango.core.params import Int, Params
 from lima2_tango.core.storage import NAME, SavingParams
 from lima2_tango.processing.params import Count, Fifo, Profiles, Statistics
 from lima2_tango.processing.pipeline import Pipeline, Setup
-from lima2_tango.processing.plugin import PipelinePlugin
+from lima2_tango.processing.plugin import PipelinePlugin, Product
 
 from .fai import IntegrationParams
 
@@ -97,6 +97,11 @@ def _build(params: SmxParams, setup: Setup) -> Pipeline[SmxParams]:
     return Smx(params, setup)
 
 
+def _sum(label: str, saving: str) -> Product:
+    """Sums of the run so far: each receiver has its own, now and then."""
+    return Product(label, "dense", "processed_frame_info", f"nb_frames_{label}", saving, in_order=False)
+
+
 PLUGIN = PipelinePlugin(
     class_name="LimaProcessingSmx",
     doc="Serial crystallography: background, peaks, regions of interest, saving of frames and sparse frames.",
@@ -107,4 +112,9 @@ PLUGIN = PipelinePlugin(
     sparse_commands={"getSparseFrame": "sparse"},
     row_commands=("popPeakCounters", "popRoiStatistics", "popRoiProfiles", "popFrameIdx"),
     info_attributes=("processed_frame_info",),
+    progress="nb_frames_sparse",
+    beside=(
+        _sum("acc_corrected", "saving_accumulation_corrected"),
+        _sum("acc_peaks", "saving_accumulation_peak"),
+    ),
 )

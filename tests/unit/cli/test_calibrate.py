@@ -76,6 +76,38 @@ def test_the_pipeline_then_gives_what_pyfai_gives(tmp_path, splitting, seed):
     assert np.allclose(read(tmp_path / "bin_centers.h5"), expected.radial)
 
 
+@pytest.mark.parametrize("splitting", ["no", "bbox", "full"])
+@pytest.mark.parametrize("model", ["no_var", "poisson", "azimuthal", "hybrid"])
+def test_rings_in_parts_give_what_pyfai_gives_in_two_dimensions(tmp_path, splitting, model):
+    integrator, frame = geometry(1), np.random.default_rng(1).poisson(100, SHAPE).astype(np.uint16)
+    params = written(*(
+        poni_file(tmp_path, integrator),
+        "-o",
+        tmp_path,
+        "--bins",
+        25,
+        "--splitting",
+        splitting,
+        "--azimuths",
+        7,
+    ))
+    params["fai"]["error_model"] = model
+    (result,) = process(frame, "Fai", params)
+    expected = integrator.integrate2d_ng(
+        *(frame, 25, 7),
+        method=(splitting, "csr", "cython"),
+        error_model=None if model == "no_var" else model,
+        unit="q_nm^-1",
+    )
+    found = result.data["fai_averint"].reshape(7, 25)
+    assert np.count_nonzero(expected.intensity) > 100
+    assert np.allclose(found, expected.intensity, rtol=1e-5)
+    assert np.allclose(read(tmp_path / "csr.h5", "azimuth"), expected.azimuthal)
+    assert np.allclose(read(tmp_path / "bin_centers.h5"), expected.radial)
+    if model != "no_var":
+        assert np.allclose(result.data["fai_errors"].reshape(7, 25), expected.sem, rtol=1e-5)
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_bins_and_pixels_have_their_radius_in_one_unit(tmp_path, unit):
     written(poni_file(tmp_path, geometry()), "-o", tmp_path, "--unit", unit, "--bins", 30)

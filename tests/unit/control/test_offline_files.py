@@ -328,3 +328,74 @@ def test_smx_reproduces_a_run(tmp_path):
             assert made.tobytes() == before.tobytes(), (name, place)
     for name, packed in online.items():
         assert result(tmp_path / "out.h5", name).tobytes() == b"".join(packed), name
+
+
+def smx_files(folder):
+    rows, columns = np.indices(SHAPE)
+    radius = np.hypot(rows - 0.47 * SHAPE[0], columns - 0.52 * SHAPE[1])
+    np.save(folder / "centres.npy", (np.arange(8) + 0.5) * radius.max() / 8)
+    np.save(folder / "radius.npy", radius)
+    csr = write_matrix(folder / "csr.h5", ring_matrix(SHAPE, 8))
+    return {"csr_path": csr, "radius1d_path": f"{folder}/centres.npy", "radius2d_path": f"{folder}/radius.npy"}
+
+
+def test_the_sums_of_two_receivers_are_reproduced(tmp_path):
+    sums = {"class_name": "LimaProcessingLegacy", "accumulation": {"enabled": True, "nb_frames": 3}, **ROWS}
+    with driven(2) as job:
+        acquire(job, {"class_name": "LimaProcessingLegacy", "saving": saved(tmp_path, "raw")})
+        online = acquire(job, {**sums, "saving": saved(tmp_path, "sums")})
+    outcome = process([tmp_path / "raw_master.h5"], sums, tmp_path / "out.h5", receivers=2)
+    assert outcome.error is None
+    assert outcome.counters["nb_frames_processed"] == 2 * (FRAMES // 2 // 3)
+    assert [file.name for file in outcome.files] == [
+        "out.h5", "out_frames_master.h5", "out_frames_0.h5", "out_frames_1.h5"
+    ]  # fmt: skip
+    made, before = result(tmp_path / "out.h5", "frames/data"), images(tmp_path / "sums_master.h5")
+    assert made.dtype == before.dtype
+    assert made.tobytes() == before.tobytes()
+    for name, packed in online.items():
+        assert np.array_equal(result(tmp_path / "out.h5", name), in_order(packed)), name
+
+
+def test_smx_of_two_receivers_is_reproduced_with_the_sums_of_each(tmp_path):
+    picking = {"cutoff_pick": 0.5, "noise": 0.0, "acc_nb_frames_xfer": 6, "acc_nb_frames_reset": 16}
+    smx = {"class_name": "LimaProcessingSmx", "fai": {**smx_files(tmp_path), **picking}, **ROWS}
+    saving = {f"saving_{name}": saved(tmp_path, name, nb_frames_per_file=FRAMES) for name in SMX}
+    with driven(2) as job:
+        acquire(job, {**smx, **saving})
+    assert process([tmp_path / "dense_master.h5"], smx, tmp_path / "out.h5", receivers=2).error is None
+    for name, places in SMX.items():
+        for rank in range(2):
+            for place in places:
+                files = f"out_{name}_{rank}.h5", f"{name}_{rank}_00000.h5"
+                made, before = (images(tmp_path / file, place) for file in files)
+                assert made.size
+                assert made.tobytes() == before.tobytes(), (name, rank, place)
+    with h5py.File(tmp_path / "out.h5") as file:
+        entry = file["entry_0000"]
+        assert len(entry["sparse/frame_ptr"]) == FRAMES + 1
+        assert len(entry["accumulation_corrected_0/data"]) == len(entry["accumulation_peak_1/data"]) == 4
+
+
+def test_fai_of_two_receivers_is_reproduced(tmp_path, fai):
+    saving = {"saving_dense": saved(tmp_path, "raw"), "saving_fai": saved(tmp_path, "fai")}
+    with driven(2) as job:
+        acquire(job, {**fai, **saving})
+    process([tmp_path / "raw_master.h5"], fai, tmp_path / "out.h5", receivers=2)
+    assert np.array_equal(result(tmp_path / "out.h5", "fai/data"), images(tmp_path / "fai_master.h5"))
+    assert np.array_equal(result(tmp_path / "out.h5", "dense/data"), images(tmp_path / "raw_master.h5"))
+
+
+def test_counts_that_two_receivers_cannot_share_are_refused(tmp_path):
+    smx = {"class_name": "LimaProcessingSmx", "fai": {**smx_files(tmp_path), "acc_nb_frames_xfer": 5}}
+    with pytest.raises(ParamError, match=r"\$\.fai\.acc_nb_frames_xfer = 5: give a multiple of 2"):
+        process([raw(tmp_path, np.ones((4, *SHAPE), "u2"))], smx, tmp_path / "out.h5", receivers=2)
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_more_receivers_than_frames_do_nothing_more(tmp_path):
+    legacy = {"class_name": "LimaProcessingLegacy"}
+    frames = np.arange(2 * 24 * 32).reshape(2, *SHAPE).astype("u2")
+    outcome = process([raw(tmp_path, frames)], legacy, tmp_path / "out.h5", receivers=3)
+    assert (outcome.error, outcome.nb_frames_done) == (None, 2)
+    assert np.array_equal(result(tmp_path / "out.h5", "frames/data"), frames)

@@ -64,6 +64,14 @@ def test_a_sum_is_valid_where_all_its_frames_are():
     assert holed.valid.tolist() == [False]
 
 
+def test_a_sum_lacks_the_modules_that_any_of_its_frames_lacks():
+    block = make_block(np.ones((6, 1, 2, 2), np.uint16))
+    block.missing = np.array([0, 1, 4, 0, 0, 0], np.uint64)
+    sums = list(Accumulator(3, block.spec).add(block, Pool(1 << 20)))
+    assert sums[0].missing.tolist() == [5]
+    assert sums[1].missing.tolist() == [0]
+
+
 def test_frames_that_lie_apart_give_the_same():
     data = make_data(SPEC, 4)
     compact, apart = (

@@ -21,6 +21,7 @@ from lima2_tango.processing.legacy import GRAPH as LEGACY
 from lima2_tango.processing.node import Node
 from lima2_tango.processing.nodes.centre import CENTRE, CentreOfMass
 from lima2_tango.processing.nodes.derive import derive
+from lima2_tango.processing.nodes.difference import Difference
 from lima2_tango.processing.nodes.histogram import Histogram
 from lima2_tango.processing.nodes.rotation import Rotation
 from lima2_tango.processing.nodes.threshold import Threshold
@@ -29,7 +30,7 @@ from lima2_tango.processing.pipelines.fai import FaiParams
 from lima2_tango.processing.pipelines.legacy import PLUGIN, LegacyParams
 from lima2_tango.processing.plugin import PipelinePlugin, build_graph
 from lima2_tango.processing.rows import ROI
-from lima2_tango.processing.task import CAMERA, Frames, Rows, Sums
+from lima2_tango.processing.task import CAMERA, Frames, Joined, Rows, Sums
 from lima2_tango.processing.tasks import IMAGE, SUMS, mask_alone, regions_of
 from lima2_tango.testing.pipelines import SPEC, Rig, image
 
@@ -356,3 +357,64 @@ def test_sums_of_sums_are_another_pace(rig):
     counts = pipeline.counters.read()
     assert (counts["nb_frames_source"], counts["nb_frames_histograms"], counts["nb_frames_sums"]) == (20, 6, 2)
     pipeline.erase()
+
+
+JOINED = Graph(
+    tasks=(
+        *OWN.tasks[:4],  # image operations, mask
+        Frames(
+            name="background",
+            does="large values to 0",
+            reads="correction",
+            make=lambda _: Threshold(high=30.0),
+        ),
+        Joined(
+            name="rest",
+            does="what is left of a frame",
+            reads="correction",
+            also=("background",),
+            make=lambda _: Difference(),
+        ),
+    ),
+    outputs=(replace(OWN.outputs[0], stream="rest", rows=(), saving="$.saving"),),
+)
+
+
+@pytest.mark.parametrize("lost", [(), (3,)])
+def test_two_streams_come_together_in_one_node(rig, tmp_path, lost):
+    valid = np.random.default_rng(0).random(SPEC.shape[1:]) > 0.2
+    np.save(tmp_path / "valid.npy", valid)
+    params = OwnParams(mask=ImageFile(enabled=True, path=f"{tmp_path}/valid.npy"))
+    pipeline = Graphed(params, rig.setup, JOINED)
+    rig.run(pipeline, range(9), lost=lost)
+    frames = np.stack([np.where(valid, image(SPEC, i), 0) * (i not in lost) for i in range(9)])
+    assert np.array_equal(rig.sinks[0].frames, np.where(frames > 30, frames, 0).astype("f4"))
+    pipeline.erase()
+
+
+def test_streams_of_another_pace_do_not_come_together():
+    tasks = (*OWN.tasks, Joined(name="rest", does="", reads="threshold", also=("accumulation",), make=Difference))
+    with pytest.raises(GraphError, match="node rest: it reads threshold and accumulation, which go at another pace"):
+        replace(OWN, tasks=tasks).check(OwnParams)
+
+
+def test_a_stream_that_is_not_there_cannot_be_joined():
+    tasks = (*OWN.tasks, Joined(name="rest", does="", reads="threshold", also=("nothing",), make=Difference))
+    with pytest.raises(GraphError, match="node rest: it reads nothing, which no node before it makes"):
+        replace(OWN, tasks=tasks).check(OwnParams)
+
+
+def test_streams_that_do_not_fit_are_refused_with_both_names(rig):
+    turned = replace(OWN.tasks[4], make=lambda *_: Rotation(1), params=())
+    joined = replace(JOINED.tasks[-1], also=("rotation",))
+    with pytest.raises(GraphError, match="node rest, which reads correction and rotation: .* have no difference"):
+        Graphed(OwnParams(), rig.setup, replace(JOINED, tasks=(*JOINED.tasks[:4], turned, joined)))
+
+
+def test_what_is_joined_is_drawn_with_both():
+    plugin = replace(OWN_PLUGIN, graph=lambda: JOINED)
+    drawing = Drawing.declared(plugin)
+    assert "background --> rest" in drawing.mermaid()
+    assert "correction --> rest" in drawing.mermaid()
+    assert "what is left of a frame, with background" in drawing.tree()
+    assert drawing.document()["nodes"][-1]["also"] == ["background"]

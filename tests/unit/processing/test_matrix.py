@@ -5,10 +5,16 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from lima2_tango.core.errors import ParamError
+from lima2_tango.core.errors import GraphError, ParamError
 from lima2_tango.core.frame import FrameSpec
+from lima2_tango.core.pool import Pool
+from lima2_tango.processing.calibration import integration_of
 from lima2_tango.processing.matrix import load_matrix
+from lima2_tango.processing.nodes.integration import ErrorModel, Integration
+from lima2_tango.processing.pipelines.fai import IntegrationParams
+from lima2_tango.processing.products import PixelTables
 from lima2_tango.testing.matrices import ring_matrix, write_matrix
+from lima2_tango.testing.nodes import make_block
 
 SHAPE = (40, 60)
 SPEC = FrameSpec(1, *SHAPE, np.dtype("u2"))
@@ -150,3 +156,52 @@ def test_a_file_that_is_no_hdf5_is_refused(tmp_path):
     (tmp_path / "csr.h5").write_text("no matrix")
     with pytest.raises(ParamError, match="cannot be read as a matrix"):
         load(tmp_path / "csr.h5")
+
+
+def test_bins_in_two_dimensions_say_their_shape_and_that_of_the_frames(tmp_path):
+    assert load(write(tmp_path / "a.h5", **parts(), image_shape=SHAPE, bin_shape=(3, 4))).bin_shape == (3, 4)
+    with pytest.raises(ParamError, match=r"it has 12 bins, and says that they are \(3, 5\) \(azimuth, radius\)"):
+        load(write(tmp_path / "b.h5", **parts(), image_shape=SHAPE, bin_shape=(3, 5)))
+    with pytest.raises(ParamError, match="does not say for which images: add a dataset image_shape"):
+        load(write(tmp_path / "c.h5", **parts(), bin_shape=(3, 4)))
+
+
+def test_an_image_of_bins_may_have_more_than_a_vector(tmp_path):
+    ring = write_matrix(tmp_path / "csr.h5", ring_matrix((300, 300), 20))
+    with h5py.File(ring, "a") as file:
+        bins = 70_000
+        file["bin_shape"] = (70, 1000)
+        bounds = np.concatenate([file["indptr"][:], np.full(bins - 20, file["indptr"][-1])])
+        del file["indptr"]
+        file["indptr"] = bounds
+    spec = FrameSpec(1, 300, 300, np.dtype("u2"))
+    with pytest.raises(ParamError, match="it has 70000 bins, 1 to 65535 are possible"):
+        load(ring, spec)
+    params = IntegrationParams(csr_path=ring)
+    node = integration_of(params, spec, None, as_image=True)
+    frame = np.random.default_rng(0).poisson(5, (1, 1, 300, 300)).astype("u2")
+    made = node.process(make_block(frame), Pool(16 << 20)).data[0]
+    assert made.shape == (2, 70, 1000)
+    few = Integration(ring_matrix((300, 300), 20), spec, None, ErrorModel.POISSON)
+    assert np.array_equal(made.reshape(2, -1)[:, :20], few.process(make_block(frame), Pool(16 << 20)).data[0, :, 0])
+
+
+def test_bins_in_one_dimension_are_no_image(tmp_path):
+    ring = write_matrix(tmp_path / "csr.h5", MATRIX)
+    with pytest.raises(ParamError, match="its bins have one dimension: make it with azimuthal bins"):
+        integration_of(IntegrationParams(csr_path=ring), SPEC, None, as_image=True)
+    with pytest.raises(GraphError, match="have one dimension"):
+        Integration(MATRIX, SPEC, as_image=True)
+
+
+@pytest.mark.parametrize("model", ErrorModel)
+def test_csc_and_csr_give_the_same(tmp_path, model):
+    csc = as_scipy(MATRIX).tocsc()
+    written = write(tmp_path / "csc.h5", data=csc.data, indices=csc.indices, indptr=csc.indptr, format="csc")
+    frame = np.random.default_rng(0).poisson(30, (2, 1, *SHAPE)).astype("u2")
+    tables = PixelTables(np.random.default_rng(1).uniform(0.5, 1.5, MATRIX.nb_pixels), None, np.ones(MATRIX.nb_pixels))
+    made = [
+        Integration(matrix, SPEC, tables, model).process(make_block(frame), Pool(1 << 20)).data
+        for matrix in (MATRIX, load(written))
+    ]
+    assert np.allclose(*made, rtol=1e-6)
