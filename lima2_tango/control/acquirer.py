@@ -8,13 +8,13 @@ from typing import Any
 
 from lima2_tango.cameras.base import Plugin, ReceiverHalf
 from lima2_tango.core.acquisition import AcquisitionParams
-from lima2_tango.core.errors import StateError
+from lima2_tango.core.errors import AgreementError, StateError
 from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.modules import whole
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import Series, Topology
-from lima2_tango.transport.agreement import Participant
 from lima2_tango.transport.messages import Go
+from lima2_tango.transport.participant import Participant
 from lima2_tango.transport.reach import Reach
 from lima2_tango.transport.roster import Roster
 from lima2_tango.transport.scatter import Dealer
@@ -38,6 +38,7 @@ class Acquirer:
 
     def __init__(self, plugin: Plugin, settings: Settings, roster: Roster, participant: Participant) -> None:
         self._camera: ReceiverHalf[Any] = plugin.receiver()
+        self._camera.locate(settings.detector)
         self._settings = settings
         self._participant = participant
         self._roster = roster
@@ -62,6 +63,11 @@ class Acquirer:
         self._participant.prepared(uuid)
         self._thread = Thread(target=self._main, args=(uuid, failed), name=f"lima2-acquire-{uuid[:8]}", daemon=True)
         self._thread.start()
+
+    def abandon(self) -> None:
+        """What was prepared is not started; without effect on a run that is on."""
+        if self._thread is None or not self._thread.is_alive():
+            self._camera.abandon()
 
     def dealt(self, uuid: str) -> Topology | None:
         """Who got which frame of one of the last runs; None where that is not known here."""
@@ -90,6 +96,7 @@ class Acquirer:
             failure = error
             log.error("the acquisition of %s failed: %s", uuid, error)  # noqa: TRY400
             failed(uuid, error)
+        self._camera.abandon()
         self._participant.done(uuid, 0, "" if failure is None else f"acquisition: {failure}")
 
     def _acquire(self, uuid: str) -> None:
@@ -100,8 +107,9 @@ class Acquirer:
         topology = make_topology(params.dispatch, go.receivers, go.seed, params.sharing)
         self._remember(uuid, topology)
         series = Series(params.acq, topology.acquired(0), 0)
+        series.tag = go.tag
         self._participant.attach(series)
-        dealer = self._dealer(go, topology)
+        dealer = self._dealer(go, topology, series)
         try:
             with closing(self._camera.blocks(series)) as items:
                 for item in items:
@@ -110,11 +118,13 @@ class Acquirer:
         except Exception as error:
             dealer.end(f"the rank that acquires for all failed: {error}")
             raise
-        dealer.end()
+        dealer.end(series.orphaned)
+        if series.orphaned:
+            raise AgreementError(series.orphaned)
 
-    def _dealer(self, go: Go, topology: Topology) -> Dealer:
+    def _dealer(self, go: Go, topology: Topology, series: Series) -> Dealer:
         layout = whole(self._spec)
-        return Dealer(self._reach.outlets(go, 0, layout, 0, self._spec), topology.deal, layout, 0)
+        return Dealer(self._reach.outlets(go, 0, layout, 0, self._spec), topology.deal, layout, 0, series)
 
     def _remember(self, uuid: str, topology: Topology) -> None:
         for old in list(self._dealt)[: 1 - REMEMBERED]:

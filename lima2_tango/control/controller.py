@@ -36,6 +36,7 @@ class Controller(Parameterised):
         super().__init__(plugin, settings)
         self.machine = StateMachine()
         self.camera: ControlHalf[Any] = plugin.control()
+        self.camera.locate(settings.detector)
         self.error: Exception | None = None
         self._coordinator = coordinator
         self._acquirer = acquirer
@@ -119,6 +120,7 @@ class Controller(Parameterised):
             self._built = {}
             if self.machine.state is State.PREPARED:
                 self.camera.stop()
+                self._abandon()
                 self.machine.fire(Event.DONE)
 
     def check_start(self) -> None:
@@ -153,6 +155,8 @@ class Controller(Parameterised):
                 over or (lambda errors: self._over(uuid, errors)),
                 str(self._prepared.sharing),
                 self._prepared.acquisition_rank if self._scattered(self._prepared) else None,
+                tag=self.camera.tag,
+                expected=self._prepared.acq.nb_frames if self._prepared.pulled else 0,
             )
             try:
                 if acquirer is not None:
@@ -175,6 +179,7 @@ class Controller(Parameterised):
         with self._lock:
             self.camera.stop()
             if self.machine.state is State.PREPARED:
+                self._abandon()
                 self.machine.fire(Event.DONE)
         self._coordinator.stop()
 
@@ -220,6 +225,11 @@ class Controller(Parameterised):
         self.camera.close()
         if self._acquirer is not None:
             self._acquirer.close()
+
+    def _abandon(self) -> None:
+        """What makes the frames lets go of what was prepared."""
+        if self._acquirer is not None:
+            self._acquirer.abandon()
 
     def _arm(self, params: AcquisitionParams) -> None:
         self._armed = params
@@ -267,6 +277,9 @@ class Controller(Parameterised):
             if uuid != self._uuid or self.machine.state is not State.RUNNING:
                 return
             self.camera.stop()
+            missing = self._coordinator.nb_missing
+            if missing:
+                errors = [*errors, f"{missing} of {self._prepared.acq.nb_frames} frames never came from the detector"]
             if errors:
                 self.error = AgreementError("; ".join(errors))
             self.machine.fire(Event.DONE)

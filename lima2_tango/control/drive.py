@@ -18,7 +18,7 @@ from .controller import Controller, Driver
 from .driven import DrivenRun
 from .follow import Follower
 from .plan import Plan
-from .products import check_masters, series_metadata, spec_source
+from .products import check_masters, saved_products, series_metadata
 from .ranks import Answers, Rank, check_answering, check_prepared, erase_others, log_failures, on_all, release
 from .runlog import Record, RunLog, RunState
 
@@ -224,7 +224,7 @@ class Drive:
         try:
             answers = on_all(run.ranks, lambda number, rank: rank.prepare(plan.uuid, *plan.texts(number)), None)
             answers.check("Prepare")
-            run.specs = {name: run.ranks[0].spec(plan.uuid, spec_source(name)) for name, _ in plan.savings()}
+            run.specs = {made.saving: run.ranks[0].spec(plan.uuid, made.info) for made, _ in saved_products(plan)}
             self._check_not_stopped(stops)
             self._controller.prepare(plan.uuid, Driver.CONTROL)
         except BaseException:

@@ -12,12 +12,9 @@ from lima2_tango.core.state import State
 
 from .merge import RowMerge
 from .plan import Plan
-from .products import data_files, nb_files
+from .products import data_files, nb_files, nb_saved
 from .ranks import Acquiring, Processing, Rank, together
 from .runlog import FILES, Record, RunState
-
-INDICATORS = ("nb_frames_processed", "nb_frames_integrated", "nb_frames_sparse", "nb_frames_source")
-"""Counters of frames that are processed; the first that a pipeline has says how far it is."""
 
 
 class DrivenRun:
@@ -61,7 +58,8 @@ class DrivenRun:
 
     @property
     def nb_frames_processed(self) -> int:
-        return sum(_indicator(rank.counters) for rank in self.processing) // self.plan.copies
+        indicator = self.plan.choice.plugin.progress
+        return sum(counters.get(indicator, 0) for counters in self.counts) // self.plan.copies
 
     @property
     def nb_frames_saved(self) -> int:
@@ -70,7 +68,12 @@ class DrivenRun:
     @property
     def saved(self) -> list[int]:
         """Frames that each receiver has saved."""
-        return [rank.counters.get("nb_frames_saved", 0) for rank in self.processing]
+        return nb_saved(self.plan, self.counts)
+
+    @property
+    def counts(self) -> list[Mapping[str, int]]:
+        """Counters of the processing of each receiver."""
+        return [rank.counters for rank in self.processing]
 
     @property
     def closed(self) -> list[bool]:
@@ -107,20 +110,20 @@ class DrivenRun:
     @property
     def files(self) -> list[str]:
         """Master files, then data files; those that are complete."""
-        counts = nb_files(self.plan, self.saved, self.closed)
+        counts = nb_files(self.plan, self.counts, self.closed)
         if self._data_files[0] != counts:  # names take their time, where there are thousands
             self._data_files = counts, data_files(self.plan, counts)
         return [*self.masters, *self._data_files[1]]
 
     @property
     def nb_files(self) -> int:
-        return len(self.masters) + sum(map(sum, nb_files(self.plan, self.saved, self.closed)))
+        return len(self.masters) + sum(map(sum, nb_files(self.plan, self.counts, self.closed)))
 
     def _first_files(self) -> list[str]:
         """As many as a record names, of a run that may be on: clients ask often, and names take their time."""
         left = FILES
         counts: list[list[int]] = []
-        for by_rank in nb_files(self.plan, self.saved, self.closed):
+        for by_rank in nb_files(self.plan, self.counts, self.closed):
             counts.append([])
             for count in by_rank:
                 counts[-1].append(min(count, left))
@@ -177,10 +180,6 @@ class DrivenRun:
             files=self._first_files(),
             pipeline=self.plan.choice.plugin.class_name,
         )
-
-
-def _indicator(counters: Mapping[str, int]) -> int:
-    return next((counters[name] for name in INDICATORS if name in counters), 0)
 
 
 def _text(moment: datetime) -> str:

@@ -19,7 +19,7 @@ from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import HOLD_LIMIT, Series
 from lima2_tango.transport.assembly import Intake
 from lima2_tango.transport.far import Pump
-from lima2_tango.transport.messages import Go
+from lima2_tango.transport.messages import ACQUIRER, Go
 from lima2_tango.transport.outlet import ROOM_LIMIT
 from lima2_tango.transport.reach import Reach
 from lima2_tango.transport.scatter import Dealer, in_turn
@@ -65,6 +65,9 @@ class Feed(ABC):
     def open(self) -> None:  # noqa: B027 - most have nothing to do
         """The run begins, but nobody knows yet that this rank is ready."""
 
+    def leave(self) -> None:  # noqa: B027 - most have nothing to do
+        """The run is over for this rank, or has never begun."""
+
     @contextmanager
     @abstractmethod
     def joined(self, go: Go, series: Series, stop: Callable[[], None]) -> Generator[Items]:
@@ -79,6 +82,9 @@ class OwnFrames(Feed):
     ) -> None:
         self._camera = camera
         self.spec = camera.prepare(params, rank, receivers, pool)
+
+    def leave(self) -> None:
+        self._camera.abandon()
 
     @contextmanager
     def joined(self, go: Go, series: Series, stop: Callable[[], None]) -> Generator[Items]:
@@ -102,7 +108,7 @@ class Scattered(Feed):
     def joined(self, go: Go, series: Series, stop: Callable[[], None]) -> Generator[Items]:
         pumps = self._reach.pumps(go, [go.acquirer], whole(self.spec), [0], self._intake.memory, self.spec)
         try:
-            with closing(self._intake.blocks(1, _acquirer, 1, series)) as items:
+            with closing(self._intake.blocks(1, _acquirer, 1, series, [ACQUIRER])) as items:
                 yield items
         finally:
             _join(pumps)
@@ -136,7 +142,7 @@ class Assembled(Feed):
         layout = self._params.layout(go.receivers)
         everyone = range(go.receivers)
         pumps = self._reach.pumps(go, go.ranks, layout, everyone, self._intake.memory, self.spec)
-        bringing = _Bringing(self._camera, self._dealer(go, layout), series, self._part_spec(layout), stop)
+        bringing = _Bringing(self._camera, self._dealer(go, layout, series), series, self._part_spec(layout), stop)
         bringing.start()
         items = self._intake.blocks(go.receivers, _receiver, _bits(layout, go.receivers), series)
         try:
@@ -150,9 +156,9 @@ class Assembled(Feed):
             _join(pumps)
         bringing.check()
 
-    def _dealer(self, go: Go, layout: Layout) -> Dealer:
+    def _dealer(self, go: Go, layout: Layout, series: Series) -> Dealer:
         outlets = self._reach.outlets(go, self._rank, layout, self._rank, self.spec)
-        return Dealer(outlets, in_turn(go.receivers), layout, self._rank)
+        return Dealer(outlets, in_turn(go.receivers), layout, self._rank, series)
 
     def _part_spec(self, layout: Layout) -> FrameSpec:
         return FrameSpec(self.spec.channels, 1, layout.pixels(self._rank), self.spec.dtype)
@@ -178,7 +184,7 @@ class _Bringing:
     def join(self) -> None:
         """Wait for the last part, within a bound."""
         self._thread.join(SHORT_WAIT if self._series.left else LEAVE_LIMIT)
-        if self._thread.is_alive():
+        if self._thread.is_alive() and not self._series.left:
             self._failure = AgreementError(
                 f"receiver {self._series.rank} could not deliver its parts to the others within {LEAVE_LIMIT:.0f} s "
                 "after its own end: look at the logs of the others, then Reset"

@@ -133,10 +133,10 @@ class Follower:
 
     def _write_masters(self) -> None:
         run = self._run
-        if self._leaving.is_set() or not any(run.saved):
+        if self._leaving.is_set():
             return
         try:
-            run.masters = write_masters(run.plan, run.specs, run.saved, run.closed, self._metadata(run.plan))
+            run.masters = write_masters(run.plan, run.specs, run.counts, run.closed, self._metadata(run.plan))
         except Lima2Error as error:
             run.trouble.append(f"the master file is not written: {error}")
 

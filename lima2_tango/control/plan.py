@@ -14,12 +14,15 @@ from lima2_tango.core.errors import ParamError
 from lima2_tango.core.params import Params
 from lima2_tango.core.series import Topology
 from lima2_tango.core.storage import SavingParams
+from lima2_tango.processing.plugin import Product
 from lima2_tango.transport.topology import make_topology
 
 from .parameters import Choice
 
 P = TypeVar("P", bound=Params)
 
+MAIN = "getFrame"
+"""Getter of the processed frames."""
 WITH_PARTS = "LimaProcessingLegacy"
 """The pipeline whose frames can stay in parts."""
 WITH_REGIONS = ("statistics", "profiles")
@@ -55,7 +58,7 @@ class Plan:
     @property
     def in_turn(self) -> bool:
         """Frame i is on receiver i modulo their number."""
-        return self.receivers == 1 or self.acq.dispatch is Dispatch.ROUND_ROBIN
+        return self.receivers == 1 or (self.acq.dispatch is Dispatch.ROUND_ROBIN and not self.acq.pulled)
 
     @property
     def copies(self) -> int:
@@ -65,20 +68,39 @@ class Plan:
     @property
     def accumulated(self) -> bool:
         """The processed frames are sums, which are numbered in turn whatever the dispatch of the frames."""
-        accumulation = getattr(self.choice.params, "accumulation", None)
-        return bool(accumulation is not None and accumulation.enabled)
+        main = self.choice.plugin.frame_commands.get(MAIN)
+        return any(self.are_sums(product) for product in self.products if product.label == main)
+
+    @cached_property
+    def products(self) -> tuple[Product, ...]:
+        """What the pipeline delivers."""
+        return self.choice.plugin.products()
+
+    def are_sums(self, product: Product) -> bool:
+        """Whether frames that a pipeline delivers are sums in this run."""
+        block: object = self.choice.params if product.sums else None
+        for key in product.sums.split("."):
+            block = getattr(block, key, None)
+        return bool(getattr(block, "enabled", block is not None))
 
     def check(self) -> None:
         """Raise ParamError for what cannot be done with this number of receivers."""
-        if self.accumulated and not self.in_turn:
+        sums = next((product.sums for product in self.products if self.are_sums(product)), "")
+        if sums and not self.in_turn:
             reason = (
                 f"the sums of {self.receivers} receivers are numbered in turn, which leaves holes where frames are "
                 "dealt at random: accumulate with round_robin dispatch, or on one receiver"
             )
-            raise ParamError("$.accumulation.enabled", True, reason)
+            raise ParamError(f"$.{sums}.enabled", True, reason)
         if self.acq.dispatch is Dispatch.LEAST_LOADED and self.acq.acquisition_rank >= 0:
             reason = "the control that drives has to know who got which frame: acquire in its own process, -1"
             raise ParamError("$.det.acquisition_rank", self.acq.acquisition_rank, reason)
+        if self.acq.pulled and self.receivers > 1:
+            reason = (
+                f"{self.receivers} receivers that take what comes to them next are for a conductor of topology "
+                "dynamic: choose distributed_processing, or let one receiver take part"
+            )
+            raise ParamError("$.det.topology", self.acq.sharing, reason)
         if self.acq.sharing.kept:
             self._check_kept()
         self.texts(0)
@@ -109,13 +131,18 @@ class Plan:
             if saving.enabled:
                 yield name, saving
 
-    def owner(self, index: int, *, processed: bool) -> int:
-        """Rank of the receiver that has this frame, of the camera or processed."""
-        return index % self.receivers if processed and self.accumulated else self.topology.owner(index)
+    def holder(self, index: int, label: str) -> int:
+        """Rank of the receiver that has this frame of a stream."""
+        sums = any(self.are_sums(product) for product in self.products if product.label == label)
+        return index % self.receivers if sums else self.topology.owner(index)
 
     def rows(self, rank: int, count: int) -> NDArray[np.int64]:
         """Global number of each of the first `count` processed frames of a receiver."""
-        if self.accumulated:
+        return self.numbers(rank, count, sums=self.accumulated)
+
+    def numbers(self, rank: int, count: int, *, sums: bool) -> NDArray[np.int64]:
+        """The same of frames of any stream."""
+        if sums:
             return np.arange(count, dtype=np.int64) * self.receivers + rank
         return self.topology.owned(rank, 0, count)
 
@@ -143,6 +170,16 @@ class Plan:
                 reason = f"give a multiple of {self.receivers}: that many receivers share it"
                 raise ParamError(f"{path}.{name}", count, reason)
         return {name: count // self.receivers for name, count in found.items()}
+
+
+def check_raw_names(acq: Params, proc: Params) -> None:
+    """Raise ParamError where the files of the camera and those of the pipeline would have the same names."""
+    for name, raw in _saving_blocks(acq):
+        for other, saving in _saving_blocks(proc):
+            alike = all(getattr(raw, key) == getattr(saving, key) for key in ("base_path", "filename_prefix"))
+            if raw.enabled and saving.enabled and alike:
+                reason = f"the frames of the processing parameters' {other} have the same name: choose another prefix"
+                raise ParamError(f"$.{name}.filename_prefix", raw.filename_prefix, reason)
 
 
 def _saving_blocks(params: Params) -> Iterator[tuple[str, SavingParams]]:

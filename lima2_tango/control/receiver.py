@@ -10,6 +10,7 @@ from lima2_tango import __version__
 from lima2_tango.cameras.base import Plugin, ReceiverHalf
 from lima2_tango.core.acquisition import AcquisitionParams, Sharing, TriggerMode
 from lima2_tango.core.errors import NotAvailableError, ParamError, StateError, as_lima2
+from lima2_tango.core.frame import FrameSpec
 from lima2_tango.core.params import Params
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.state import Event, State, StateMachine
@@ -17,7 +18,7 @@ from lima2_tango.processing.executor import Workers
 from lima2_tango.processing.pipeline import Pipeline, Setup
 from lima2_tango.processing.plugin import PipelinePlugin
 from lima2_tango.saving.layout import SeriesMetadata
-from lima2_tango.transport.agreement import Participant
+from lima2_tango.transport.participant import Participant
 from lima2_tango.transport.reach import Reach
 from lima2_tango.transport.roster import Roster
 from lima2_tango.transport.topology import check_topology, make_topology
@@ -25,6 +26,7 @@ from lima2_tango.transport.topology import check_topology, make_topology
 from .acquirer import Acquirer
 from .feed import Feed, Windows, make_feed
 from .parameters import Choice, Parameterised
+from .plan import check_raw_names
 from .run import Run
 from .settings import Settings
 
@@ -46,6 +48,7 @@ class _Built:
     feed: Feed
     plugin: PipelinePlugin
     pipeline: Pipeline[Any]
+    raw: FrameSpec | None
 
 
 class Receiver(Parameterised):
@@ -70,6 +73,7 @@ class Receiver(Parameterised):
         self._participant = participant
         self._acquirer = acquirer
         self._camera: ReceiverHalf[Any] = plugin.receiver()
+        self._camera.locate(settings.detector)
         self._pool: Pool | None = None
         self._windows: Windows | None = None
         self._reach = Reach(lambda: roster.fabric)
@@ -116,6 +120,7 @@ class Receiver(Parameterised):
                 built.pipeline.erase()
             self._built = {get_ident(): self._make(self.acq_params, self.choice)}
         except BaseException:
+            self._let_go_of_camera()
             self._unprepare()
             raise
         finally:
@@ -138,7 +143,7 @@ class Receiver(Parameterised):
                 built.pipeline.erase()
                 self._unprepare()
                 raise StateError(f"Prepare needs the uuid of a new run (letters, digits and -), not {uuid!r}")
-            self.runs[uuid] = Run(uuid, built.params, built.feed, built.plugin, built.pipeline)
+            self.runs[uuid] = Run(uuid, built.params, built.feed, built.plugin, built.pipeline, built.raw)
             return self.runs[uuid]
 
     def prepared(self, run: Run) -> None:
@@ -234,16 +239,19 @@ class Receiver(Parameterised):
         rank, receivers = self.rank, len(self._roster.receivers())
         feed = self._feed(params, rank, receivers)
         most_frames = None if params.acq.endless else params.acq.nb_frames
+        open_sink = opener(rank, self._metadata(params, choice.params, rank), most_frames)
+        check_raw_names(params, choice.params)
+        self._camera.open_files(open_sink)
         setup = Setup(
             acquisition=params,
             spec=feed.spec,
             rank=rank,
             pool=self._memory(),
             workers=self._threads(),
-            open_sink=opener(rank, self._metadata(params, choice.params, rank), most_frames),
+            open_sink=open_sink,
             allowed_commands=self.settings.allowed_commands,
         )
-        return _Built(params, feed, choice.plugin, choice.plugin.build(choice.params, setup))
+        return _Built(params, feed, choice.served, choice.plugin.build(choice.params, setup), self._camera.raw)
 
     def _feed(self, params: AcquisitionParams, rank: int, receivers: int) -> Feed:
         check_topology(params.sharing, params.dispatch)
@@ -280,7 +288,10 @@ class Receiver(Parameterised):
             )
 
     def _metadata(self, params: AcquisitionParams, proc_params: Params, rank: int) -> SeriesMetadata:
-        info = self.plugin.control().info()
+        control = self.plugin.control()
+        control.locate(self.settings.detector)
+        info = control.info()
+        control.close()
         return SeriesMetadata(
             plugin=self.plugin.name,
             model=info.model,
@@ -318,7 +329,13 @@ class Receiver(Parameterised):
 
     def _give_up_prepared(self) -> None:
         self._abandon_prepared()
+        self._let_go_of_camera()
         self._unprepare()
+
+    def _let_go_of_camera(self) -> None:
+        """Unless a run still has it."""
+        if self._current is None or self._current.acquired.is_set():
+            self._camera.abandon()
 
     def _unprepare(self) -> None:
         """What was prepared is gone: PREPARED -> IDLE, any other state stays."""

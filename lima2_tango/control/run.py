@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from lima2_tango.core.acquisition import AcquisitionParams
-from lima2_tango.core.errors import AgreementError, DataLossError, Lima2Error, StateError
-from lima2_tango.core.frame import Block, EndOfSeries
+from lima2_tango.core.errors import AgreementError, DataLossError, Lima2Error, ParamError, StateError
+from lima2_tango.core.frame import Block, EndOfSeries, FrameSpec
 from lima2_tango.core.series import Series
 from lima2_tango.processing.pipeline import Pipeline
 from lima2_tango.processing.plugin import PipelinePlugin
-from lima2_tango.transport.agreement import Participant
 from lima2_tango.transport.messages import Go
+from lima2_tango.transport.participant import Participant
 from lima2_tango.transport.topology import make_topology
 
 from .feed import Feed
@@ -48,11 +48,14 @@ class Run:
         feed: Feed,
         plugin: PipelinePlugin,
         pipeline: Pipeline[Any],
+        raw: FrameSpec | None = None,
     ) -> None:
+        """`raw` are the frames that the camera saves beside the pipeline, where it does."""
         self.uuid = uuid
         self.params = params
         self.plugin = plugin
         self.pipeline = pipeline
+        self.raw = raw
         self.nb_frames = 0
         """Frames taken from the camera."""
         self.nb_lost = 0
@@ -126,6 +129,7 @@ class Run:
             processing_failure = error.__cause__
         except Exception as error:  # noqa: BLE001 - boundary: the receiver's loop turns everything into FAULT
             failure = error
+        self._feed.leave()
         if failure is not None:
             log.error("acquisition %s failed: %s", self.uuid, failure)
         _sleep_until(begin + LEAST_RUN)
@@ -142,19 +146,35 @@ class Run:
             return
         topology = make_topology(self.params.dispatch, go.receivers, go.seed, self.params.sharing)
         series = Series(self.params.acq, topology.acquired(self._rank), self._rank)
+        series.tag = go.tag
+        series.on_pause = self._tell_progress
+        series.on_end = lambda: self._participant.exhausted(self.uuid)
         self._participant.attach(series)
         with self._feed.joined(go, series, self._ask_for_stop) as items:
+            self._check_table(go)
             self._activate(go)
             for item in items:
                 if isinstance(item, EndOfSeries):
                     self._check_nothing_lost(item)
                 else:
                     self._take(item)
+        if series.orphaned:
+            raise AgreementError(series.orphaned)
         if series.overrun:
             raise AgreementError(
                 f"the other receivers ended before frame {series.end}, this one had gone on to frame "
                 f"{series.delivered - 1}: it did not answer the stop in time; whole is only what is before"
             )
+
+    def _check_table(self, go: Go) -> None:
+        """Whoever drives must read who got which frame where nobody knows that before; raises ParamError."""
+        asked = getattr(self.pipeline.params, "frame_idx_enabled", True)
+        if self.params.pulled and go.receivers > 1 and not asked:
+            reason = (
+                f"{go.receivers} receivers take what comes to them next, which only a conductor of topology dynamic "
+                "can follow: start it so, or choose $.det.topology distributed_processing"
+            )
+            raise ParamError("$.frame_idx_enabled", asked, reason)
 
     def _activate(self, go: Go) -> None:
         if self.pipeline.fails_activation:
@@ -176,10 +196,12 @@ class Run:
         self.nb_frames += count
         self.nb_lost += lost
         self.nb_incomplete += incomplete
-        now = time.monotonic()
-        if now - self._told > PROGRESS_INTERVAL:
-            self._told = now
-            self._participant.progress(self.uuid, self.nb_frames)
+        if time.monotonic() - self._told > PROGRESS_INTERVAL:
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        self._told = time.monotonic()
+        self._participant.progress(self.uuid, self.nb_frames)
 
     def _check_nothing_lost(self, end: EndOfSeries) -> None:
         if end.nb_frames != self.nb_frames:

@@ -5,9 +5,6 @@ from lima2_tango.core.errors import DataLossError, NotAvailableError
 from .driven import DrivenRun
 from .ranks import Rank, on_all
 
-CAMERA_FRAMES = "getInputFrame"
-"""The getter whose frames are numbered as the camera's, whatever is made of them."""
-
 
 def frame(run: DrivenRun, command: str, index: int) -> tuple[str, bytes]:
     """What the getter `command` of the receiver that has this frame returns; -1 is the newest of all.
@@ -15,7 +12,8 @@ def frame(run: DrivenRun, command: str, index: int) -> tuple[str, bytes]:
     Raises NotAvailableError, or the receiver's refusal.
     """
     plugin = run.plan.choice.plugin
-    if command not in plugin.frame_commands:
+    labels = plugin.getters()
+    if command not in labels:
         raise NotAvailableError(f"the pipeline {plugin.class_name} has no {command}")
     if index < -1:
         raise NotAvailableError(f"there is no frame {index}: numbers begin at 0, and -1 is the newest")
@@ -25,9 +23,9 @@ def frame(run: DrivenRun, command: str, index: int) -> tuple[str, bytes]:
             "the master file"
         )
     if index == -1:
-        rank = _newest(run, plugin.frame_commands[command])
+        rank = _newest(run, labels[command])
     else:
-        rank = run.plan.owner(index, processed=command != CAMERA_FRAMES)
+        rank = run.plan.holder(index, labels[command])
     return run.ranks[rank].frame(run.uuid, command, index)
 
 

@@ -27,6 +27,8 @@ class Settings:
     """Programs that max_countrate_protection may run."""
     workers: int = 0
     """Threads that run kernels; 0 is the cores of the host shared by its receivers."""
+    detector: str = ""
+    """Where the detector is, host or host:port, for cameras that are reached by network."""
 
     def budget(self, receivers_on_host: int) -> int:
         """Bytes of frame memory for one receiver."""

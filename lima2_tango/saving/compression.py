@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lima2_tango.core import bitshuffle
 from lima2_tango.core.storage import Compression
 
-Chunk = NDArray[np.generic] | bytes
+Chunk = NDArray[np.generic] | bytes | memoryview
 """C-contiguous memory that goes into the file as it is."""
 
 DEFLATE_LEVEL = 4
@@ -79,6 +79,10 @@ _COMPRESSORS: Mapping[Compression, type[Compressor]] = {
     Compression.ZIP: Deflate,
     Compression.BSHUF_LZ4: BitshuffleLz4,
 }
+
+
+def nbytes(chunk: Chunk) -> int:
+    return len(chunk) if isinstance(chunk, bytes) else chunk.nbytes
 
 
 class Buffers:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lima2_tango.core.errors import SavingError
 
-from .compression import Chunk
+from .compression import Chunk, nbytes
 from .folder import remedy, translated
 from .layout import Field, Flat, Group, Images, Link, Node, Ragged, Rows, Value
 from .part import Part
@@ -25,7 +25,7 @@ STRUCTURE_BYTES = 64 << 10
 """What HDF5 needs beside images and rows, generously."""
 CHUNK_BYTES = 160
 """Share of a chunk in HDF5's index, with half-filled nodes."""
-ROW_BYTES = 32
+ROW_BYTES = 40
 """Share of a row in the columns."""
 FLAT_CHUNK = 1 << 14
 """Values in a chunk of those that lie one behind the other."""
@@ -58,7 +58,9 @@ class DataFile:
         self.final = final
         self.rows = 0
         self._capacity = capacity
-        self._columns = Rows(number, np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.bool_))
+        self._columns = Rows(
+            number, np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.bool_), np.empty(0, np.uint64)
+        )
         self._structure = STRUCTURE_BYTES + len(image)
         self._file: Any = None
         with translated(final, "cannot be made"):
@@ -81,8 +83,11 @@ class DataFile:
     def full(self) -> bool:
         return self.rows == self._capacity
 
-    def write(self, chunks: Sequence[Chunk], index: int, time: float, valid: bool) -> None:
-        """Add a row: one chunk a channel. What fails leaves the rows before it as they are; raises SavingError."""
+    def write(self, chunks: Sequence[Chunk], index: int, time: float, valid: bool, missing: int = 0) -> None:
+        """Add a row: one chunk a channel; `missing` has a bit for each module that is missing.
+
+        What fails leaves the rows before it as they are; raises SavingError.
+        """
         row, columns = self.rows, self._columns
         with translated(self.final, f"frame {index} (row {row}) cannot be written"):
             if row == len(columns):
@@ -91,9 +96,10 @@ class DataFile:
             for (dataset, place), chunk in zip(self._places, chunks, strict=True):
                 dataset.write_direct_chunk((row, *place), chunk)
                 if error := self._part.error:
-                    self._part.forget(len(chunk) if isinstance(chunk, bytes) else chunk.nbytes)
+                    self._part.forget(nbytes(chunk))
                     raise error
         columns.index[row], columns.time[row], columns.valid[row] = index, time, valid
+        columns.missing[row] = missing
         self.rows = row + 1
 
     def complete(self, tree: Callable[[Rows], Group], replace: bool) -> None:
@@ -131,21 +137,17 @@ class DataFile:
         chunks = rows * len(self._places)
         self._reserve.hold(self._structure + chunks * CHUNK_BYTES + rows * ROW_BYTES)
         self._extend(rows)
-        old = self._columns
-        self._columns = Rows(
-            old.number, np.resize(old.index, rows), np.resize(old.time, rows), np.resize(old.valid, rows)
-        )
+        self._columns = self._columns.resized(rows)
 
     def _extend(self, rows: int) -> None:
         for dataset in self._datasets:
             dataset.set_extent((rows, *dataset.shape[1:]))
 
     def _fill(self, tree: Callable[[Rows], Group]) -> None:
-        columns, rows = self._columns, self.rows
+        rows = self.rows
         try:
             self._extend(rows)
-            kept = Rows(columns.number, columns.index[:rows], columns.time[:rows], columns.valid[:rows])
-            _write_group(self._file, tree(kept), {})
+            _write_group(self._file, tree(self._columns.resized(rows)), {})
         finally:
             self._file.close()
 

@@ -13,6 +13,7 @@
             start_time             per row: begin of the exposure, seconds since 1970-01-01 UTC
             frame_idx              per row: global frame number (see `file_tree`)
             valid                  per row: 0 for the placeholder of a lost frame; absent when every frame is real
+            missing_modules        per row: bit m is set where module m is missing; absent when none is
             fabrication            NXfabrication: model, serial number
             receiver               NXcollection: which part of the series this file holds
             params                 NXcollection: acquisition and processing parameters, as JSON
@@ -33,6 +34,8 @@ from lima2_tango.core.storage import NbDimensions, SavingParams
 PROGRAM = "lima2_tango"
 IN_ENTRY = ("measurement", "plot", "sparsify", "start_time", "end_time", "program_name")
 """Names in the entry that an instrument cannot have."""
+MISSING = "missing_modules"
+"""Name of the dataset with the mask of missing modules of each row."""
 ERRORS = "_errors"
 """NeXus' ending of the name of a dataset with the errors of another."""
 IN_INSTRUMENT = ("name",)
@@ -77,9 +80,16 @@ class Rows:
     """[row] begin of the exposure, seconds since the epoch (UTC)."""
     valid: NDArray[np.bool_]
     """[row] False for a placeholder."""
+    missing: NDArray[np.uint64]
+    """[row] bit m is set where module m is missing, its pixels are zero."""
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def resized(self, rows: int) -> "Rows":
+        """Copy with the first of them, or with room for more."""
+        index, time = np.resize(self.index, rows), np.resize(self.time, rows)
+        return Rows(self.number, index, time, np.resize(self.valid, rows), np.resize(self.missing, rows))
 
     @property
     def regular(self) -> bool:
@@ -197,6 +207,8 @@ def file_tree(params: SavingParams, metadata: SeriesMetadata, rows: Rows, name: 
         detector["frame_idx"] = Field(rows.index.astype(np.uint64))
     if not rows.valid.all():
         detector["valid"] = Field(rows.valid.astype(np.uint8))
+    if rows.missing.any():
+        detector[MISSING] = missing_field(rows.missing)
     entry: dict[str, Node] = {
         "start_time": Field(_iso(float(rows.time[0]))),
         "end_time": Field(_iso(float(rows.time[-1]) + metadata.expo_time_us * 1e-6)),
@@ -235,6 +247,11 @@ def about_series(params: SavingParams, metadata: SeriesMetadata) -> dict[str, No
             },
         ),
     }
+
+
+def missing_field(missing: NDArray[np.uint64]) -> Field:
+    """The masks of missing modules, one a frame."""
+    return Field(missing, {"long_name": "bit m is set where module m is missing: its pixels are zero"})
 
 
 def row_shape(params: SavingParams, spec: FrameSpec) -> tuple[int, ...]:

@@ -2,13 +2,15 @@
 
 Dense and vector frames are shown where they are, in the data files beside it (a virtual dataset). Sparse frames are
 copied. Frames that no file has are zeros (a sparse one is empty), as the placeholders of lost frames are, and the
-dataset `valid` names both.
+dataset `valid` names both. It is copied, and so are the masks of missing modules: a mapping whose file is gone reads as
+zeros, which would say that nothing is missing.
 """
 
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from .datafile import template
 from .folder import remedy, translated
 from .gather import CHUNK, gather, intensity_type, places
 from .layout import SeriesMetadata, data_path, row_shape
-from .master_layout import master_tree
+from .master_layout import Marks, master_tree
 from .names import FileNames
 from .part import Part
 from .reserve import Reserve, publish, remove_leftovers
@@ -72,8 +74,8 @@ def write_master(
     index = [np.asarray(one, np.int64) for one in frames]
     nb_frames = _count(index)
     sources = find_sources(saving, kind, shape, index)
-    tree = master_tree(saving, kind, metadata, _valid(sources, nb_frames), path.name, datetime.now(UTC))
-    file = _Master(path, template(tree, {}, 0))
+    tree = master_tree(saving, kind, metadata, _marks(sources, nb_frames), path.name, datetime.now(UTC))
+    file = MasterFile(path, template(tree, {}, 0))
     try:
         with translated(str(path), "the master file cannot be written"), file:
             if kind == "sparse":
@@ -97,19 +99,21 @@ def write_master_of_parts(
     """As `write_master`, over files of which receiver r's hold its part of each frame (`layout.part(r)`).
 
     `part` says channels and pixel type. What is no module of the receiver that has it is zero. A frame that lacks a
-    part is not valid.
+    part is not valid. Modules are missing whose receiver says so, or has not got the frame.
     """
     shape = row_shape(saving, FrameSpec(part.channels, layout.height, layout.width, part.dtype))
     nb_frames = max((len(index) for index in frames), default=0)
     sources: list[list[Source]] = []
-    valid = np.ones(nb_frames, np.bool_)
+    marks = Marks(np.ones(nb_frames, np.bool_), np.zeros(nb_frames, np.uint64))
     for rank, index in enumerate(frames):
         place = layout.part(rank)
         own = row_shape(saving, FrameSpec(part.channels, place.height, place.width, part.dtype))
         sources.append(find_sources(saving, "dense", own, [*[index[:0]] * rank, index]))
-        valid &= _valid(sources[-1], nb_frames)
-    tree = master_tree(saving, "dense", metadata, valid, path.name, datetime.now(UTC))
-    file = _Master(path, template(tree, {}, 0))
+        own_marks = _marks(sources[-1], nb_frames)
+        marks.valid[...] &= own_marks.valid
+        marks.missing[...] |= np.where(own_marks.valid, own_marks.missing, np.uint64(layout.bits(rank)))
+    tree = master_tree(saving, "dense", metadata, marks, path.name, datetime.now(UTC))
+    file = MasterFile(path, template(tree, {}, 0))
     try:
         with translated(str(path), "the master file cannot be written"), file:
             data = dataset_of_parts(
@@ -121,10 +125,10 @@ def write_master_of_parts(
         file.remove()
 
 
-class _Master:
+class MasterFile:
     """The file under its hidden name; a context in which it can be written, and which completes it."""
 
-    def __init__(self, path: Path, image: bytes) -> None:
+    def __init__(self, path: Path, image: bytes | mmap) -> None:
         """Begin with `image`; raises SavingError."""
         self._path = str(path)
         with translated(self._path, "the master file cannot be made"):
@@ -178,7 +182,7 @@ class _Master:
 
 
 def _copy_sparse(
-    file: _Master, saving: SavingParams, dtype: np.dtype, sources: Sequence[Source], nb_frames: int
+    file: MasterFile, saving: SavingParams, dtype: np.dtype, sources: Sequence[Source], nb_frames: int
 ) -> None:
     path = data_path(saving)
     found = places(sources, nb_frames)
@@ -210,11 +214,12 @@ def _count(index: Sequence[NDArray[np.int64]]) -> int:
     return int(every[-1]) + 1
 
 
-def _valid(sources: Sequence[Source], nb_frames: int) -> NDArray[np.bool_]:
-    valid = np.zeros(nb_frames, np.bool_)
+def _marks(sources: Sequence[Source], nb_frames: int) -> Marks:
+    marks = Marks(np.zeros(nb_frames, np.bool_), np.zeros(nb_frames, np.uint64))
     for source in sources:
-        valid[source.index] = source.valid
-    return valid
+        marks.valid[source.index] = source.valid
+        marks.missing[source.index] = source.missing
+    return marks
 
 
 def _replaces(saving: SavingParams) -> bool:

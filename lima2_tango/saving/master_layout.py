@@ -9,6 +9,7 @@
           <detector>               NXdetector: exposure, pixel sizes, serial number
             data                   the frames in global order; of sparse ones a group (index, intensity, frame_ptr)
             valid                  per frame: 0 where no file has it or it is a placeholder; absent when all are real
+            missing_modules        per frame: bit m is set where module m is missing; absent when none is
             frame_idx              per frame: its number, when `include_frame_idx` asks for it
             plot                   NXdata: data -> the frames; what a viewer shows first; not of sparse ones
             fabrication            NXfabrication: model, serial number
@@ -17,6 +18,7 @@
 """
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -24,19 +26,29 @@ from numpy.typing import NDArray
 
 from lima2_tango.core.storage import SavingParams
 
-from .layout import PROGRAM, Field, Group, Link, Node, SeriesMetadata, about_detector, data_path
+from .layout import MISSING, PROGRAM, Field, Group, Link, Node, SeriesMetadata, about_detector, data_path, missing_field
 from .sources import Kind
 
 NEXUS_RELEASE = "2025.11"
 
 
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What is wrong with the frames, in global order."""
+
+    valid: NDArray[np.bool_]
+    """[frame] False where no file has it, or it is a placeholder."""
+    missing: NDArray[np.uint64]
+    """[frame] bit m is set where module m is missing."""
+
+
 def master_tree(
-    params: SavingParams, kind: Kind, metadata: SeriesMetadata, valid: NDArray[np.bool_], name: str, now: datetime
+    params: SavingParams, kind: Kind, metadata: SeriesMetadata, marks: Marks, name: str, now: datetime
 ) -> Group:
-    """`valid` is of each frame, in global order; `now` is the time of writing."""
+    """`now` is the time of writing."""
     plot = kind != "sparse"
     link = Link(data_path(params))
-    detector = _detector(params, metadata, valid)
+    detector = _detector(params, metadata, marks)
     if plot:
         detector["plot"] = Group("NXdata", {"data": link}, {"signal": "data"})
     path = (params.nx_instrument_name, params.nx_detector_name, "plot")
@@ -60,12 +72,14 @@ def master_tree(
     return Group("NXroot", root, attrs)
 
 
-def _detector(params: SavingParams, metadata: SeriesMetadata, valid: NDArray[np.bool_]) -> dict[str, Node]:
+def _detector(params: SavingParams, metadata: SeriesMetadata, marks: Marks) -> dict[str, Node]:
     detector = about_detector(params, metadata)
     if params.include_frame_idx:
-        detector["frame_idx"] = Field(np.arange(len(valid), dtype=np.uint64))
-    if not valid.all():
-        detector["valid"] = Field(valid.astype(np.uint8))
+        detector["frame_idx"] = Field(np.arange(len(marks.valid), dtype=np.uint64))
+    if not marks.valid.all():
+        detector["valid"] = Field(marks.valid.astype(np.uint8))
+    if marks.missing.any():
+        detector[MISSING] = missing_field(marks.missing)
     texts = {"acquisition": metadata.acquisition_json, "processing": metadata.processing_json}
     parameters = {name: _values(json.loads(text)) for name, text in texts.items()}
     as_json = {f"{name}_json": Field(text, {"type": "application/json"}) for name, text in texts.items()}

@@ -14,7 +14,7 @@ from lima2_tango.core.errors import SavingError
 from lima2_tango.core.storage import SavingParams
 
 from .folder import translated
-from .layout import data_path
+from .layout import MISSING, data_path
 from .names import FileNames
 
 Kind = Literal["dense", "vector", "sparse"]
@@ -31,6 +31,8 @@ class Source:
     """[row] global index of the frames that it holds."""
     valid: NDArray[np.bool_]
     """[row] False for the placeholder of a lost frame."""
+    missing: NDArray[np.uint64]
+    """[row] bit m is set where module m is missing."""
     pointer: NDArray[np.int64]
     """[row + 1] begin of each sparse frame in the flat arrays; empty in dense files."""
 
@@ -73,7 +75,8 @@ def _read(path: str, saving: SavingParams, kind: Kind, row_shape: tuple[int, ...
             _check_shape(path, data.shape[1:], row_shape)
             pointer, rows = np.empty(0, np.int64), min(len(index), len(data))
         valid = detector["valid"][:rows].astype(np.bool_) if "valid" in detector else np.ones(rows, np.bool_)
-    return Source(path, index[:rows], valid, pointer[: rows + 1])
+        missing = detector[MISSING][:rows] if MISSING in detector else np.zeros(rows, np.uint64)
+    return Source(path, index[:rows], valid, missing, pointer[: rows + 1])
 
 
 def _check_first(path: str, detector: Any, frame: int) -> None:

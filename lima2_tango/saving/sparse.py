@@ -21,7 +21,7 @@ from .datafile import DataFile, template
 from .folder import translated
 from .layout import Group, Rows, SeriesMetadata, data_path
 from .sparse_layout import BACKGROUND, PIXELS, detector_path, merged, rows_tree, sparse_tree
-from .writer import SeriesWriter
+from .writer import SeriesWriter, flags
 
 CACHE_BYTES = 4 << 20
 """What HDF5 may still hold of the rows when a disk is full, generously."""
@@ -35,11 +35,13 @@ class _Encoded:
     index: NDArray[np.int64]
     time: NDArray[np.float64]
     valid: NDArray[np.bool_]
+    missing: NDArray[np.uint64]
     frames: list[SparseFrame]
 
     def rows(self, first: int, last: int) -> "_Encoded":
         part = slice(first, last)
-        return _Encoded(self.local + first, self.index[part], self.time[part], self.valid[part], self.frames[part])
+        columns = (self.index[part], self.time[part], self.valid[part], self.missing[part])
+        return _Encoded(self.local + first, *columns, self.frames[part])
 
 
 class SparseFile(DataFile):
@@ -67,7 +69,8 @@ class SparseFile(DataFile):
             if error := self._part.error:
                 raise error
         for row in range(len(encoded.frames)):
-            self.write((), int(encoded.index[row]), float(encoded.time[row]), bool(encoded.valid[row]))
+            valid, missing = bool(encoded.valid[row]), int(encoded.missing[row])
+            self.write((), int(encoded.index[row]), float(encoded.time[row]), valid, missing)
         self._pointer += (self._pointer[-1] + np.cumsum([len(frame.pixels) for frame in encoded.frames])).tolist()
         return sum(8 * (len(frame.pixels) + len(frame.average)) for frame in encoded.frames)
 
@@ -123,9 +126,8 @@ class SparseWriter(SeriesWriter):
         """Copy the block's frames, in any number of threads at once; raises SavingError."""
         self._check_block(block)
         self._begin()
-        valid = np.ones(len(block), np.bool_) if block.valid is None else block.valid.copy()
         frames = [_copied(unpacked(packed)) for packed in block.data]
-        return _Encoded(block.local, block.index.copy(), block.time.copy(), valid, frames)
+        return _Encoded(block.local, block.index.copy(), block.time.copy(), *flags(block), frames)
 
     def append(self, encoded: Any) -> None:
         """Write what `encode` returned, in order of local index; raises SavingError, and from then on always."""

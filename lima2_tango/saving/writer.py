@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from lima2_tango.core.errors import ParamError, SavingError
 from lima2_tango.core.frame import Block, FrameSpec, Lease
 from lima2_tango.core.meter import Meter
+from lima2_tango.core.packed import PackedBlock
 from lima2_tango.core.sink import OpenSink
 from lima2_tango.core.sparse import SparseSpec
 from lima2_tango.core.storage import FileExistsPolicy, SavingParams
 from lima2_tango.core.units import bytes_text
 
 from .aside import Aside
-from .compression import Buffers, Chunk, compressor
+from .compression import Buffers, Chunk, compressor, nbytes
 from .datafile import DataFile, template
 from .folder import check_existing, check_folder, check_space
 from .layout import Group, Rows, SeriesMetadata, data_paths, file_tree, series_tree
@@ -41,6 +42,7 @@ class Encoded:
     index: NDArray[np.int64]
     time: NDArray[np.float64]
     valid: NDArray[np.bool_]
+    missing: NDArray[np.uint64]
     chunks: Sequence[Sequence[Chunk]]
     """[frame][channel]"""
     buffer: NDArray[np.uint8] | None = None
@@ -96,13 +98,13 @@ class SeriesWriter:
         """Compress the block's frames, in any number of threads at once; raises SavingError."""
         self._check_block(block)
         self._begin()
-        valid = np.ones(len(block), np.bool_) if block.valid is None else block.valid.copy()
-        encoded = Encoded(block.local, block.index.copy(), block.time.copy(), valid, ())
+        encoded = Encoded(block.local, block.index.copy(), block.time.copy(), *flags(block), ())
         if self._compressor.keeps_pixels:
             block.lease.retain()
             encoded.lease = block.lease
         try:
-            encoded.chunks = self._compressed(block.data, encoded)
+            if not self._as_packed(block, encoded):
+                encoded.chunks = self._compressed(block.data, encoded)
         except BaseException:
             self.discard(encoded)
             raise
@@ -116,9 +118,10 @@ class SeriesWriter:
             self._check_order(encoded)
             for row, chunks in enumerate(encoded.chunks):
                 file = self._file or self._open_next()
-                file.write(chunks, int(encoded.index[row]), float(encoded.time[row]), bool(encoded.valid[row]))
+                valid, missing = bool(encoded.valid[row]), int(encoded.missing[row])
+                file.write(chunks, int(encoded.index[row]), float(encoded.time[row]), valid, missing)
                 self._saved += 1
-                self.written.add(sum(len(chunk) if isinstance(chunk, bytes) else chunk.nbytes for chunk in chunks))
+                self.written.add(sum(map(nbytes, chunks)))
                 if file.full:
                     self._complete()
         except SavingError as error:
@@ -156,7 +159,19 @@ class SeriesWriter:
                 self._aside.hide(self._names)
             self._begun = True
 
-    def _compressed(self, data: NDArray[np.generic], encoded: Encoded) -> list[list[Chunk]]:
+    def _as_packed(self, block: Block, encoded: Encoded) -> bool:
+        """Take the chunks that the detector has made, where they are compressed as those of the files."""
+        if not isinstance(block, PackedBlock) or block.packing is None:
+            return False
+        if block.packing.compression is not self._params.compression:
+            return False
+        if encoded.lease is None:
+            block.lease.retain()
+            encoded.lease = block.lease
+        encoded.chunks = block.packing.chunks()
+        return True
+
+    def _compressed(self, data: NDArray[np.generic], encoded: Encoded) -> Sequence[Sequence[Chunk]]:
         """Chunks of all frames, one behind the other in one buffer."""
         frames, channels = data.shape[:2]
         bound = self._compressor.bound(self._spec.nbytes // channels, data.itemsize)
@@ -204,17 +219,27 @@ class SeriesWriter:
             raise ParamError(f"{json_path}.enabled", True, reason)
 
     def _check_block(self, block: Block) -> None:
-        data = block.data
-        if data.shape[1:] != self._spec.shape or data.dtype != self._spec.dtype:
+        spec = block.spec
+        if spec != self._spec:
             raise SavingError(
-                f"frames of {data.shape[1:]} {data.dtype} came where {self._spec.shape} {self._spec.dtype} was promised"
+                f"frames of {spec.shape} {spec.dtype} came where {self._spec.shape} {self._spec.dtype} was promised"
             )
+        if isinstance(block, PackedBlock) and block.packing is not None:
+            return
+        data = block.data
         if len(data) and not data[0].flags.c_contiguous:
             raise SavingError("the pixels of a frame are not one behind the other in memory: a node must copy them")
 
     def _check_order(self, encoded: Encoded) -> None:
         if encoded.local != self._saved:
             raise SavingError(f"frames from local index {encoded.local} came where {self._saved} was due")
+
+
+def flags(block: Block) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+    """For each frame, whether it is real, and its missing modules; copies."""
+    valid = np.ones(len(block), np.bool_) if block.valid is None else block.valid.copy()
+    missing = np.zeros(len(block), np.uint64) if block.missing is None else block.missing.copy()
+    return valid, missing
 
 
 def opener(rank: int, metadata: SeriesMetadata, expected_frames: int | None, exact: bool = False) -> OpenSink:

@@ -6,6 +6,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from lima2_tango.core.frame import BLOCK_BYTES
+
+from ._past import copy_past, fence
+
+LARGE = BLOCK_BYTES
+"""Frames from this size on go past the caches, which the others of a block would drive them out of anyway [byte]."""
 TILE = 32
 """A module that is turned by a quarter is copied in squares of this side [pixel], so that caches serve."""
 
@@ -28,7 +34,7 @@ def place(
         slots: [frame] where each frame lies in `frames`.
         frames: [slot, channel, pixel].
     """
-    _place(parts, which, places, missing, slots, frames)
+    _place(parts, which, places, missing, slots, frames, frames[0].nbytes >= LARGE)
 
 
 @njit(nogil=True, cache=True)
@@ -39,6 +45,7 @@ def _place(
     missing: NDArray[np.bool_],
     slots: NDArray[np.int64],
     frames: NDArray[Any],
+    past: bool,
 ) -> None:
     for n in range(len(slots)):
         for channel in range(parts.shape[1]):
@@ -48,12 +55,27 @@ def _place(
                 into, module = frames[slots[n], channel], parts[which[n], channel, source : source + rows * columns]
                 if missing[which[n], m]:
                     _clear(into, rows, columns, base, down, right)
+                elif right == 1 and past:
+                    _copy_past(module, into, rows, columns, base, down)
                 elif right == 1:
                     _copy(module, into, rows, columns, base, down)
                 elif right == -1:
                     _reverse(module, into, rows, columns, base - columns + 1, down)
                 else:
                     _turn(module, into, rows, columns, base, down, right)
+    fence()
+
+
+@njit(nogil=True)
+def _copy_past(module: Any, into: Any, rows: int, columns: int, base: int, down: int) -> None:
+    size, line, step = module.itemsize, columns * module.itemsize, down * module.itemsize
+    source: Any = np.int64(module.ctypes.data)
+    target: Any = np.int64(into.ctypes.data) + base * size
+    if step == line:  # as wide as the frame
+        copy_past(target, source, rows * line)
+        return
+    for y in range(rows):
+        copy_past(target + y * step, source + y * line, line)
 
 
 # Slices tell the compiler that no index is negative: only then it uses vectors.

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -72,17 +72,18 @@ class Intake:
         memory.run[0] += 1
 
     def blocks(
-        self, writers: int, names: Callable[[int], str], modules: int, series: Series
+        self, writers: int, names: Callable[[int], str], modules: int, series: Series, numbers: Sequence[int] = ()
     ) -> Generator[Block | EndOfSeries]:
         """Whole frames in the order in which they were written, then the end; no end where the process goes down.
 
         `modules` are the bits of all modules of a frame, `names` says who a writer is, `series`
-        whether it ends soon. Raises AgreementError naming a writer that stays behind the others, DataLossError
+        whether it ends soon, and who is lost, by the `numbers` of the writers as participants (their own, where not
+        given). Raises AgreementError naming a writer that is lost or stays behind the others, DataLossError
         where they do not agree how many frames there were. A writer that failed says with what: after the last frame
         that is whole, this is raised as AgreementError. Given up, it lets the writers go on without it.
         """
         memory, taken = self._memory, 0
-        watch = _Watch(memory, writers, names, series)
+        watch = _Watch(memory, numbers or range(writers), names, series)
         most = max(1, BLOCK_BYTES // max(self.spec.nbytes, 1))
         try:
             while True:
@@ -127,7 +128,7 @@ class Intake:
             time=memory.time[slots].copy(),
             lease=self._lend(self._begin + local + count),
             valid=None if whole else missing != np.uint64(modules),
-            missing=None if whole else missing,
+            missing=None if whole or modules == 1 else missing,  # one module is the frame: it is whole or lost
         )
 
     def _lend(self, end: int) -> Lease:
@@ -168,8 +169,9 @@ class _Loan:
 class _Watch:
     """Waits between two looks at the counters, and knows when that is too long."""
 
-    def __init__(self, memory: Memory, writers: int, names: Callable[[int], str], series: Series) -> None:
-        self._memory, self._writers, self._names, self._series = memory, writers, names, series
+    def __init__(self, memory: Memory, numbers: Sequence[int], names: Callable[[int], str], series: Series) -> None:
+        self._memory, self._numbers, self._names, self._series = memory, numbers, names, series
+        self._writers = len(numbers)
         self._seen: bytes = b""
         self._pause = SHORT_PAUSE
         self._deadline = float("inf")
@@ -180,6 +182,8 @@ class _Watch:
         if (seen := written.tobytes()) != self._seen:
             self._seen, self._deadline, self._pause = seen, now + PART_LIMIT, SHORT_PAUSE
         behind = self._behind(written)
+        if lost := [self._numbers[writer] for writer in behind if self._numbers[writer] in self._series.lost]:
+            raise AgreementError(self._series.lost[lost[0]])
         if not behind:
             self._deadline = now + PART_LIMIT
         elif now > self._deadline:

@@ -78,6 +78,8 @@ class Go(Message):
     """MPI rank of receiver 0, 1, ..."""
     acquirer: int = -1
     """MPI rank that acquires for all; -1 where none does."""
+    tag: list[int | str] = field(default_factory=list)
+    """What the camera's control half has to tell its receivers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,11 @@ class Grant(Message):
 @dataclass(frozen=True, slots=True)
 class StopRequest(Message):
     """Somebody asked one rank to stop: tell the coordinator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted(Message):
+    """The detector is done, as one receiver saw; frames that have not come will not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,21 @@ class Done(Message):
     rank: int
     frames: int
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beat(Message):
+    """Sign of life of one that takes part, and the coordinator's answer to it."""
+
+    echo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost(Message):
+    """This participant does not answer any more: nobody waits for it."""
+
+    rank: int
+    reason: str
 
 
 def decode(data: bytes) -> Message:

@@ -59,8 +59,12 @@ class Roster:
         return next((rank for rank in ranks if self._hellos[rank].control), self.receivers()[0] if ranks else 0)
 
     def receivers(self) -> list[int]:
-        """MPI rank of receiver 0, 1, ...; raises ParamError where the `rank` properties contradict each other."""
+        """MPI rank of receiver 0, 1, ...; raises ParamError where the `rank` properties contradict each other.
+
+        And AgreementError where two ranks serve one device, of which clients reach only one.
+        """
         holders = [rank for rank in sorted(self._hellos) if self._hellos[rank].receiver]
+        self._check_devices(holders)
         order = [self._hellos[rank].receiver_rank for rank in holders]
         if any(number >= 0 for number in order):
             if sorted(order) != list(range(len(order))):
@@ -69,6 +73,17 @@ class Roster:
                 )
             return [holders[order.index(number)] for number in range(len(order))]
         return holders
+
+    def _check_devices(self, holders: list[int]) -> None:
+        serving: dict[str, int] = {}
+        for rank in holders:
+            device = self._hellos[rank].device.lower()
+            if device and serving.setdefault(device, rank) != rank:
+                raise AgreementError(
+                    f"MPI ranks {serving[device]} and {rank} both serve {device}: start the job with an instance of "
+                    "its own for each rank",
+                    ranks=[serving[device], rank],
+                )
 
     def receiver_devices(self) -> list[str]:
         """Name of the device of receiver 0, 1, ...; raises as `wait` and `receivers` do."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lima2_tango.core.errors import AgreementError
 from lima2_tango.core.frame import Block
 from lima2_tango.core.modules import Layout
+from lima2_tango.core.series import Series
 
 from .outlet import PAUSE, ROOM_LIMIT, Batch, Outlet
 
@@ -19,9 +20,11 @@ Deal = Callable[[NDArray[np.int64], Sequence[int]], NDArray[np.int64]]
 class Dealer:
     """Hands the blocks of one source to all receivers."""
 
-    def __init__(self, outlets: Sequence[Outlet], deal: Deal, layout: Layout, source: int) -> None:
-        """`layout` says which modules of a frame this source brings."""
-        self._outlets, self._deal = outlets, deal
+    def __init__(
+        self, outlets: Sequence[Outlet], deal: Deal, layout: Layout, source: int, series: Series | None = None
+    ) -> None:
+        """`layout` says which modules of a frame this source brings, `series` which receivers are lost."""
+        self._outlets, self._deal, self._series = outlets, deal, series
         self._layout = layout
         self._bits = np.array([1 << number for number in layout.numbers(source)], np.uint64)
         self.frames = 0
@@ -31,6 +34,7 @@ class Dealer:
         """Copy all frames of a block to where they belong, then give the block back.
 
         Waits while a receiver has no room, and serves the others meanwhile: so no two ranks wait for each other.
+        What there is no room for at a receiver that is lost goes nowhere: the run ends with its name.
         Raises AgreementError naming the receivers that make no room for `ROOM_LIMIT` seconds.
         """
         try:
@@ -44,6 +48,7 @@ class Dealer:
                 elif time.monotonic() > deadline:
                     raise AgreementError(_no_room(left, int(block.index[0])))
                 else:
+                    self._give_up_lost(left)
                     time.sleep(PAUSE)
             self.frames += len(block)
         finally:
@@ -74,6 +79,10 @@ class Dealer:
             else:
                 left[rank] = which[count:]
         return moved
+
+    def _give_up_lost(self, left: dict[int, NDArray[np.int64]]) -> None:
+        for rank in self._series.lost if self._series else ():
+            left.pop(rank, None)
 
     def _batch(self, block: Block) -> Batch:
         count, channels, rows, columns = block.data.shape

@@ -1,18 +1,21 @@
 """Runs on every rank of a job: a control on rank 0, a receiver on each other (on the same where there is one rank).
 
-topology_body.py RUNS SEED near|far: so many runs drawn at random, from a seed that all ranks share; each receiver
-compares every frame with what it must be. far: as if no two ranks had memory in common. Rank 0 prints a line of JSON.
+topology_body.py RUNS SEED near|far: so many runs drawn at random, from a seed that all ranks share: topologies, sizes,
+modules and who gets them, delays, ranks that are slow, and stops by anybody. Each receiver compares every frame with
+what it must be. far: as if no two ranks had memory in common. Rank 0 prints a line of JSON.
 """
 
 import json
 import random
 import sys
 import time
+from dataclasses import dataclass
 
 import numpy as np
 from mpi4py import MPI
 
 from lima2_tango.cameras._images import Generator, fill
+from lima2_tango.control import run as control_run
 from lima2_tango.control.acquirer import Acquirer
 from lima2_tango.control.controller import Controller
 from lima2_tango.control.receiver import Receiver
@@ -20,9 +23,10 @@ from lima2_tango.control.settings import Settings
 from lima2_tango.core.plugins import load
 from lima2_tango.core.state import State
 from lima2_tango.transport import reach
-from lima2_tango.transport.agreement import Coordinator, Participant
+from lima2_tango.transport.agreement import Coordinator
 from lima2_tango.transport.channel import Channel
 from lima2_tango.transport.mpi import MpiWorld
+from lima2_tango.transport.participant import Participant
 from lima2_tango.transport.roster import Roster
 
 SHAPE, IMAGES, BOUND = (24, 32), 4, 40.0
@@ -31,15 +35,29 @@ BOXES = [(0, 0, 10, 15), (1, 18, 10, 14), (12, 1, 12, 14), (12, 17, 11, 13)]
 TURNS = [0, 180, 90, 270]
 
 
-def modules(draw):
-    """Four with gaps between them, some of which are missing now and then, or late."""
+@dataclass
+class Drawn:
+    """What a run is."""
+
+    params: dict
+    stopped_by: int | None
+    """A receiver, -1 for the control; None: nobody stops it."""
+    stopped_after: float
+    """[s]"""
+    pauses: list[float]
+    """Of each receiver, for every block that it takes [s]."""
+
+
+def modules(draw, scale, receivers):
+    """Four with gaps between them, some of which are missing now and then, or late; a receiver may have none."""
     return [
         {
-            "x": left,
-            "y": top,
-            "width": height if turn % 180 else width,
-            "height": width if turn % 180 else height,
+            "x": left * scale,
+            "y": top * scale,
+            "width": (height if turn % 180 else width) * scale,
+            "height": (width if turn % 180 else height) * scale,
             "rotation": turn,
+            "receiver": draw.randrange(-1, receivers),
             "missing_every": draw.choice([0, 0, 3, 7]),
             "delay": draw.choice([0, 0, 5000]),
         }
@@ -48,18 +66,25 @@ def modules(draw):
 
 
 def drawn(draw, receivers):
-    """What a run is: parameters, and who stops it when (-1: the control; None: nobody)."""
+    """One run."""
+    scale = draw.choice([1, 1, 3, 8])
     scattered = {"topology": "distributed_processing", "acquisition_rank": draw.randrange(-1, receivers)}
     det = draw.choice([
-        {},
+        {"dispatch_mode": draw.choice(["round_robin", "predictive_random", "full_random"])},
         {**scattered, "dispatch_mode": draw.choice(["round_robin", "least_loaded", "full_random"])},
-        {"topology": "partial_frames", "modules": modules(draw)},
+        {"topology": "partial_frames", "modules": modules(draw, scale, receivers)},
+        {"topology": "partial_frames"},
     ])
     stopped = draw.random() < 0.5
     acq = {"nb_frames": 0 if stopped else draw.randrange(1, 200), "expo_time": draw.choice([10, 300, 2000])}
-    det = {"width": SHAPE[1], "height": SHAPE[0], "nb_prefetch_frames": IMAGES, "generator": GENERATOR, **det}
-    stop = (draw.randrange(-1, receivers), draw.random() * 0.2) if stopped else (None, 0.0)
-    return {"acq": {"latency_time": 0, **acq}, "det": det}, stop
+    size = {"width": SHAPE[1] * scale, "height": SHAPE[0] * scale}
+    det = {**size, "nb_prefetch_frames": IMAGES, "generator": GENERATOR, **det}
+    return Drawn(
+        params={"acq": {"latency_time": 0, **acq}, "det": det},
+        stopped_by=draw.randrange(-1, receivers) if stopped else None,
+        stopped_after=draw.random() * 0.1,
+        pauses=[draw.choice([0.0, 0.0, 0.0, 1e-3, 5e-3]) for _ in range(receivers)],
+    )
 
 
 class Expected:
@@ -67,7 +92,8 @@ class Expected:
 
     def __init__(self, det):
         self._modules = det.get("modules", ())
-        self._images = np.empty((IMAGES, 1, *SHAPE), np.uint16)
+        self._scale = det["height"] // SHAPE[0]
+        self._images = np.empty((IMAGES, 1, det["height"], det["width"]), np.uint16)
         fill(Generator.parse(json.dumps(GENERATOR)), np.arange(IMAGES), self._images)
 
     def frame(self, index):
@@ -75,7 +101,8 @@ class Expected:
         if not self._modules:
             return image
         frame = np.zeros_like(image)
-        for module, (top, left, height, width) in zip(self._modules, BOXES, strict=True):
+        for module, box in zip(self._modules, BOXES, strict=True):
+            top, left, height, width = (side * self._scale for side in box)
             if not module["missing_every"] or (index + 1) % module["missing_every"]:
                 frame[top : top + height, left : left + width] = image[top : top + height, left : left + width]
         return frame
@@ -137,11 +164,12 @@ class Rank:
         self.world.close()
 
 
-def checked(run, expected, got):
-    """Every frame that enters the pipeline is compared."""
+def checked(run, expected, got, pause=0.0):
+    """Every frame that enters the pipeline is compared; it takes blocks no faster than one each `pause` seconds."""
     put = run.pipeline.put
 
     def check(block):
+        time.sleep(pause)
         for index, frame in zip(block.index.tolist(), block.data, strict=True):
             if not np.array_equal(frame[0], expected.frame(index)):
                 raise AssertionError(f"frame {index} is wrong")
@@ -151,20 +179,19 @@ def checked(run, expected, got):
     run.pipeline.put = check
 
 
-def play(rank, comm, uuid, params, stop):
+def play(rank, comm, uuid, what):
     """One run; the global indices of all frames that arrived, on rank 0."""
     got = []
-    run = rank.prepare(uuid, params)
+    run = rank.prepare(uuid, what.params)
     if run:
-        checked(run, Expected(params["det"]), got)
+        checked(run, Expected(what.params["det"]), got, what.pauses[rank.number])
     comm.barrier()
     rank.start()
-    who, after = stop
-    if who is not None:
-        time.sleep(after)
-        rank.stop(who)
+    if what.stopped_by is not None:
+        time.sleep(what.stopped_after)
+        rank.stop(what.stopped_by)
     if run:
-        assert run.finished.wait(BOUND), f"{uuid} has not finished: {params}"
+        assert run.finished.wait(BOUND), f"{uuid} has not finished: {what}"
         assert run.last_error is None, run.last_error
         assert rank.receiver.error is None, rank.receiver.error
         assert got == sorted(got)
@@ -176,19 +203,19 @@ def play(rank, comm, uuid, params, stop):
 
 
 def main():
-
     runs, seed, distance = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     if distance == "far":
         reach.is_near = lambda fabric, other: other == fabric.rank
+    control_run.LEAST_RUN = control_run.SETTLE = 0.01  # no client polls
     rank, comm = Rank(MpiWorld()), MPI.COMM_WORLD
     draw, frames = random.Random(seed), 0
     for number in range(runs):
-        params, stop = drawn(draw, max(1, comm.size - 1))
-        every = play(rank, comm, f"u{number}", params, stop)
+        what = drawn(draw, max(1, comm.size - 1))
+        every = play(rank, comm, f"u{number}", what)
         if comm.rank == 0:
             indices = sorted(sum(every, []))
-            assert indices == list(range(len(indices))), f"run {number}: {indices} are no prefix"
-            assert not params["acq"]["nb_frames"] or len(indices) == params["acq"]["nb_frames"]
+            assert indices == list(range(len(indices))), f"run {number}: {indices} are no prefix: {what}"
+            assert len(indices) == what.params["acq"]["nb_frames"] or what.stopped_by is not None
             frames += len(indices)
     if comm.rank == 0:
         sys.stdout.write(json.dumps({"rank": 0, "runs": runs, "frames": frames}) + "\n")

@@ -103,6 +103,29 @@ def test_every_frame_is_in_the_master_file_once_and_exact(
     assert client.services.acquisition.nb_frames_acquired() == client.services.acquisition.nb_frames_xferred() == 61
 
 
+def test_a_master_file_shows_frames_that_lack_modules_and_the_data_files_say_which(
+    client: Conducted, case: tuple[Conducted, Json], tmp_path: Path
+) -> None:
+    det = case[1]
+    if "det.modules" not in det:
+        pytest.skip("its frames have no modules")
+    holed = [{**module, "missing_every": {1: 5, 2: 7}.get(number, 0)} for number, module in enumerate(MODULES)]
+    client.run(acq(client, det, {"acq.nb_frames": 40, "det.modules": holed}), client.proc(tmp_path))
+    lacks = [tuple(m for m, every in ((1, 5), (2, 7)) if (index + 1) % every == 0) for index in range(40)]
+    frames = client.master()
+    assert frames.shape == (40, HEIGHT, WIDTH)
+    for index, frame in enumerate(frames):
+        assert np.array_equal(frame, expected(det, index, lacks[index])), f"frame {index}"
+    for rank in range(2):
+        found: list[int] = []
+        for path in sorted(tmp_path.glob(f"lima2_{rank}_*.h5")):
+            with h5py.File(path) as file:
+                detector = file["entry_0000/instrument/detector"]
+                rows = len(detector["data"])
+                found += detector["missing_modules"][...].tolist() if "missing_modules" in detector else [0] * rows
+        assert found == [sum(1 << module for module in lacks[index]) for index in range(rank, 40, 2)]
+
+
 def test_a_frame_is_the_same_from_memory(client: Conducted, case: tuple[Conducted, Json], tmp_path: Path) -> None:
     det = case[1]
     client.run(acq(client, det, {"acq.nb_frames": 12}), client.proc(tmp_path))

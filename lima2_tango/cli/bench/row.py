@@ -2,13 +2,14 @@
 
 import os
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import psutil
-from rich.markup import escape
 from rich.table import Table
+
+from lima2_tango.cli import output
 
 Tell = Callable[[str], None]
 """Takes what a person who waits should read."""
@@ -29,6 +30,8 @@ class Row:
     """Frames missing, doubled or out of order; a row counts only with none."""
     runs: int
     detail: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What else was measured on the way, for programs: by name."""
 
     @property
     def met(self) -> bool:
@@ -60,12 +63,10 @@ def machine() -> dict[str, object]:
 
 def table(rows: Sequence[Row]) -> Table:
     """For people: the figures, and below them what else was seen."""
-    details = "\n".join(f"{row.id}: {escape(row.detail)}" for row in rows if row.detail)
-    made = Table(
-        "row", "what", "ours", "reference", "ratio", "goal", "met", "lost", caption=details, caption_justify="left"
-    )
+    details = "\n".join(f"{row.id}: {row.detail}" for row in rows if row.detail)
+    made = output.table("row", "what", "ours", "reference", "ratio", "goal", "met", "lost", caption=details)
     for row in rows:
         ours, reference = f"{row.ours:.4g} {row.unit}", f"{row.reference:.4g} {row.unit}"
         met = "yes" if row.met else "no"
-        made.add_row(row.id, escape(row.what), ours, reference, f"{row.ratio:.2f}", f"{row.goal:g}", met, str(row.lost))
+        output.add(made, row.id, row.what, ours, reference, f"{row.ratio:.2f}", f"{row.goal:g}", met, row.lost)
     return made

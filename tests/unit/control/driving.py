@@ -16,7 +16,8 @@ from lima2_tango.core.errors import AgreementError
 from lima2_tango.core.frame import FrameSpec, VectorSpec
 from lima2_tango.core.plugins import load
 from lima2_tango.testing.worlds import memory_job
-from lima2_tango.transport.agreement import Coordinator, Participant
+from lima2_tango.transport.agreement import Coordinator
+from lima2_tango.transport.participant import Participant
 from lima2_tango.transport.roster import Roster
 
 BOUND = 20.0

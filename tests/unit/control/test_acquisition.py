@@ -17,7 +17,8 @@ from lima2_tango.core.plugins import load
 from lima2_tango.core.state import State
 from lima2_tango.processing.rows import ROI
 from lima2_tango.testing.worlds import memory_job
-from lima2_tango.transport.agreement import Coordinator, Participant
+from lima2_tango.transport.agreement import Coordinator
+from lima2_tango.transport.participant import Participant
 from lima2_tango.transport.roster import Roster
 
 BOUND = 20.0

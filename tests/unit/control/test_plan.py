@@ -68,20 +68,20 @@ def test_rows_and_owners_agree(receivers, dispatch):
     made = plan(receivers, dispatch)
     for rank in range(receivers):
         rows = made.rows(rank, 20)
-        assert all(made.owner(int(index), processed=True) == rank for index in rows)
+        assert all(made.holder(int(index), "processed") == rank for index in rows)
         assert np.all(np.diff(rows) > 0)
 
 
 def test_sums_are_numbered_in_turn():
     made = plan(2, proc={"accumulation": {"enabled": True, "nb_frames": 3}})
     assert made.rows(1, 4).tolist() == [1, 3, 5, 7]
-    assert [made.owner(index, processed=True) for index in range(4)] == [0, 1, 0, 1]
+    assert [made.holder(index, "processed") for index in range(4)] == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(("closed", "counts"), [([True, True], [2, 3]), ([True, False], [2, 2])])
 def test_files_are_named_once_they_are_complete(tmp_path, closed, counts):
     made = plan(proc={"saving": {"base_path": str(tmp_path), "nb_frames_per_file": 4, "start_number": 5}})
-    found = nb_files(made, [8, 9], closed)
+    found = nb_files(made, [{"nb_frames_processed": 8}, {"nb_frames_processed": 9}], closed)
     assert found == [counts]
     names = [f"lima2_{rank}_{number:05d}.h5" for rank in (0, 1) for number in range(5, 5 + counts[rank])]
     assert data_files(made, found) == [str(tmp_path / name) for name in names]

@@ -5,13 +5,14 @@ import hdf5plugin  # noqa: F401  (the filter that the files are compressed with)
 import numpy as np
 import pytest
 from driving import driven
-from test_topologies_runs import EVERY, GROWING, MODULES, PARTIAL, SHARED, expected
+from test_topologies_runs import EVERY, GROWING, MODULES, PARTIAL, SHARED, expected, masks
 
 from lima2_tango.control import follow, serve
 from lima2_tango.core.encoded import frame_of
 from lima2_tango.core.errors import NotAvailableError, ParamError
 
 DATA = "entry_0000/measurement/data"
+MISSING = "entry_0000/instrument/detector/missing_modules"
 VALID = "entry_0000/instrument/detector/valid"
 LEAST = {**SHARED, "dispatch_mode": "least_loaded"}
 KEPT = {**PARTIAL, "topology": "kept_partial_frames"}
@@ -38,6 +39,7 @@ def test_the_master_file_shows_every_frame_whole_and_in_order(tmp_path, det, rec
         with h5py.File(tmp_path / "lima2_master.h5") as file:
             frames = file[DATA][...]
             assert VALID not in file
+            assert MISSING not in file
         assert len(frames) == 21
         assert all(np.array_equal(frame, expected(det, i)) for i, frame in enumerate(frames))
 
@@ -68,17 +70,31 @@ def test_parts_of_a_run_that_was_stopped_make_whole_frames(tmp_path):
         assert all(np.array_equal(frame, expected(KEPT, i)) for i, frame in enumerate(frames))
 
 
-def test_missing_modules_of_kept_parts_are_zero_and_counted(tmp_path):
-    modules = [{**module, "missing_every": 4 if n == 1 else 0} for n, module in enumerate(MODULES)]
-    det = {"topology": "kept_partial_frames", "modules": modules}
+@pytest.mark.parametrize("topology", ["partial_frames", "kept_partial_frames"])
+def test_missing_modules_are_zero_named_in_the_master_file_and_counted(tmp_path, topology):
+    modules = [{**module, "missing_every": 4 if n == 1 else 6 if n == 3 else 0} for n, module in enumerate(MODULES)]
+    det = {"topology": topology, "modules": modules}
     with driven(2) as job:
         write(job, tmp_path, det, nb_frames=12)
         job.complete()
         with h5py.File(tmp_path / "lima2_master.h5") as file:
             frames = file[DATA][...]
         for index, frame in enumerate(frames):
-            assert np.array_equal(frame, expected(det, index, [1] if index % 4 == 3 else []))
-        assert [receiver.nb_frames_incomplete for receiver in job.receivers] == [3, 0]
+            missing = [m for m, every in ((1, 4), (3, 6)) if (index + 1) % every == 0]
+            assert np.array_equal(frame, expected(det, index, missing))
+            assert masks(tmp_path / "lima2_master.h5", 12)[index] == sum(1 << module for module in missing)
+        # Frame 11 lacks two modules; where parts are kept each of its receivers lacks one.
+        told = [receiver.nb_frames_incomplete for receiver in job.receivers]
+        assert told == ([0, 4] if topology == "partial_frames" else [3, 2])
+
+
+def test_a_frame_that_a_part_is_lost_of_lacks_the_modules_of_that_receiver(tmp_path):
+    with driven(2) as job:
+        write(job, tmp_path, {**KEPT, "dropped_frame_idx": 5}, nb_frames=8)
+        job.complete()
+        with h5py.File(tmp_path / "lima2_master.h5") as file:
+            assert np.flatnonzero(file[VALID][...] == 0).tolist() == [5]
+        assert masks(tmp_path / "lima2_master.h5", 8) == [0] * 5 + [0b1111] + [0] * 2
 
 
 def test_a_part_is_no_frame(tmp_path):

@@ -10,6 +10,7 @@ from test_acquisition import BOUND, finished, job
 
 from lima2_tango.cameras._images import Generator, fill
 from lima2_tango.core.errors import ParamError
+from lima2_tango.core.plugins import load
 from lima2_tango.core.state import State
 from lima2_tango.transport import reach
 
@@ -75,6 +76,16 @@ def saved(folder, receivers):
                 frames.extend(file["/entry_0000/measurement/data"][...].reshape(-1, *SHAPE))
         found.append(frames)
     return found
+
+
+def masks(path, nb_frames):
+    """The mask of missing modules of each frame in a file; zeros where the file says that none is missing."""
+    with h5py.File(path) as file:
+        detector = file["/entry_0000/instrument/detector"]
+        if "missing_modules" not in detector:
+            return [0] * nb_frames
+        assert detector["missing_modules"].dtype == np.uint64
+        return detector["missing_modules"][...].tolist()
 
 
 def indices(run):
@@ -182,10 +193,12 @@ def test_missing_modules_are_zero_in_the_file_and_counted(tmp_path):
         assert j.wait_idle()
         incomplete = 0
         for rank, frames in enumerate(saved(tmp_path, 2)):
+            told = masks(tmp_path / f"lima2_{rank}_00000.h5", 10)
             for k, frame in enumerate(frames):
                 index = rank + 2 * k
                 missing = [m for m, every in ((2, 3), (3, 5)) if (index + 1) % every == 0]
                 incomplete += bool(missing)
+                assert told[k] == sum(1 << module for module in missing)
                 assert np.array_equal(frame, expected(det, index, missing))
         assert sum(r.nb_frames_incomplete for r in j.receivers) == incomplete == 9
         assert sum(r.nb_frames_lost for r in j.receivers) == 0
@@ -213,6 +226,20 @@ def test_a_dropped_frame_is_a_placeholder(tmp_path, det):
         assert finished(runs)
         assert [run.nb_lost for run in runs] == [0, 1]
         assert not saved(tmp_path, 2)[1][2].any()
+        every = 0b1111 if "modules" in det else 0
+        assert masks(tmp_path / "lima2_1_00000.h5", 5) == [0, 0, every, 0, 0]
+        assert masks(tmp_path / "lima2_0_00000.h5", 5) == [0] * 5
+
+
+def test_sums_lack_the_modules_that_any_of_their_frames_lacks(tmp_path):
+    modules = [{**module, "missing_every": 10 if n == 2 else 0} for n, module in enumerate(MODULES)]
+    with job(1) as j:
+        sums = {"accumulation": {"enabled": True, "nb_frames": 4}}
+        write(j, tmp_path, {"topology": "partial_frames", "modules": modules}, sums, nb_frames=20)
+        runs = j.prepare("u")
+        j.start()
+        assert finished(runs)
+        assert masks(tmp_path / "lima2_0_00000.h5", 5) == [0, 0, 0b100, 0, 0b100]
 
 
 @pytest.mark.usefixtures("hosts")
@@ -338,6 +365,24 @@ def test_what_cannot_be_shared_is_refused_by_all_devices_at_prepare(tmp_path, de
             with pytest.raises(ParamError) as refused:
                 device.build()
             assert refused.value.path == path
+
+
+def test_receivers_in_another_order_than_whoever_drives_has_them_are_refused(tmp_path):
+    with job(2) as j:
+        write(j, tmp_path, {})
+        told = [json.dumps(receiver.chosen().params.model_dump(mode="json")) for receiver in j.receivers]
+        for rank, receiver in enumerate(j.receivers):
+            receiver.set_proc_params(told[1 - rank])
+            with pytest.raises(ParamError, match=f"this receiver has rank {rank}") as refused:
+                receiver.build()
+            assert refused.value.path == "$.saving.filename_rank"
+
+
+@pytest.mark.parametrize("sharing", ["distributed_processing", "partial_frames", "kept_partial_frames"])
+def test_a_camera_that_cannot_be_shared_so_refuses_it(sharing):
+    with pytest.raises(ParamError, match="no such parameter") as refused:
+        load("cameras", "reader").params.parse(json.dumps({"det": {"topology": sharing}}))
+    assert refused.value.path == "$.det.topology"
 
 
 def test_a_conductor_cannot_keep_frames_partial(tmp_path):

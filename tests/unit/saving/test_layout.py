@@ -26,10 +26,11 @@ def series(channels=1, params=PARAMS):
     return series_tree(params, FrameSpec(channels, 6, 9, np.dtype("u2")), METADATA)
 
 
-def rows(index, valid=None):
+def rows(index, valid=None, missing=None):
     index = np.asarray(index)
     real = np.ones(len(index), bool) if valid is None else np.asarray(valid)
-    return Rows(3, index, 1e9 + index * 0.5, real)
+    masks = np.zeros(len(index), np.uint64) if missing is None else np.asarray(missing, np.uint64)
+    return Rows(3, index, 1e9 + index * 0.5, real, masks)
 
 
 def of_file(params=PARAMS, **facts):
@@ -125,6 +126,14 @@ def test_a_file_says_which_part_of_the_series_it_holds():
         "first_frame": 4,
         "last_frame": 8,
     }
+
+
+@pytest.mark.parametrize(("missing", "written"), [([0, 0, 0], False), ([0, 1 << 63, 3], True)])
+def test_the_mask_of_missing_modules_is_there_where_one_is_missing(missing, written):
+    detector = at(of_file(index=[0, 1, 2], missing=missing), "E/I/T").children
+    assert ("missing_modules" in detector) == written
+    if written:
+        assert detector["missing_modules"].value.tolist() == missing
 
 
 @pytest.mark.parametrize(

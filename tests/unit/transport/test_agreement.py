@@ -1,5 +1,6 @@
 """Ranks of one job start together, stop at one common frame, and hear of failures."""
 
+import time
 from contextlib import contextmanager
 from threading import Event, Thread
 
@@ -10,7 +11,8 @@ from lima2_tango.core.errors import AgreementError, ParamError
 from lima2_tango.core.series import Series
 from lima2_tango.testing.worlds import memory_job
 from lima2_tango.transport import agreement
-from lima2_tango.transport.agreement import Coordinator, Participant
+from lima2_tango.transport.agreement import Coordinator
+from lima2_tango.transport.participant import Participant
 from lima2_tango.transport.roster import Roster
 from lima2_tango.transport.topology import RoundRobin
 
@@ -83,6 +85,13 @@ def series_of(participant, rank, receivers, **acq):
     series = Series(Acq(expo_time=1, latency_time=0, **acq), RoundRobin(receivers), rank)
     participant.attach(series)
     return series
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("receivers", [1, 2, 5])
@@ -217,6 +226,16 @@ def test_the_property_rank_orders_the_receivers():
     with job(2, ranks=[1, 0]) as j:
         assert j.rosters[0].receivers() == [2, 1]
         assert j.rosters[1].receiver_rank() == 1
+
+
+def test_two_ranks_with_one_device_are_refused_by_all():
+    with job(3) as j:
+        for roster in j.rosters[1:]:
+            roster.announce(control=False, receiver=True, device="id00/limareceiver/a1")
+        for roster, coordinator in zip(j.rosters, j.coordinators, strict=True):
+            until(lambda roster=roster: [h.device for h in roster._hellos.values()].count("id00/limareceiver/a1") == 3)
+            with pytest.raises(AgreementError, match="MPI ranks 1 and 2 both serve id00/limareceiver/a1"):
+                coordinator.check()
 
 
 def test_ranks_that_contradict_each_other_are_refused():
