@@ -17,7 +17,8 @@ from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import BLOCK_BYTES, Block, EndOfSeries, FrameSpec
 from lima2_tango.core.losses import Losses, placeholders
 from lima2_tango.core.pool import Pool
-from lima2_tango.core.series import OnTrigger, Series
+from lima2_tango.core.series import OnTrigger, Series, Tag
+from lima2_tango.core.sink import OpenSink
 from lima2_tango.core.units import microseconds_text
 
 BLOCK_FRAMES = 4096
@@ -39,6 +40,8 @@ class DetectorInfo:
     """(x, y) [m]"""
     dimensions: tuple[int, int]
     """(columns, rows) [pixel]"""
+    more: Mapping[str, object] = field(default_factory=dict)
+    """What else is known, by its key for clients."""
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -47,6 +50,7 @@ class DetectorInfo:
             "sn": self.serial,
             "pixel_size": {"x": self.pixel_size[0], "y": self.pixel_size[1]},
             "dimensions": {"x": self.dimensions[0], "y": self.dimensions[1]},
+            **self.more,
         }
 
 
@@ -105,6 +109,11 @@ class ControlHalf(ABC, Generic[P]):
     """
 
     capabilities: Capabilities = Capabilities()
+    tag: Tag = ()
+    """What the receiver halves are told when the run begins (`Series.tag`); `prepare` sets it."""
+
+    def locate(self, address: str) -> None:
+        """Where the detector is: the device property `detector`. Called once, before anything else."""
 
     @abstractmethod
     def info(self) -> DetectorInfo: ...
@@ -136,6 +145,15 @@ class ControlHalf(ABC, Generic[P]):
 class ReceiverHalf(ABC, Generic[P]):
     """The detector's data as one receiver sees it."""
 
+    raw: FrameSpec | None = None
+    """Frames that the camera itself can save, of the run that was prepared (contract: raw_frame); None for most."""
+
+    def locate(self, address: str) -> None:
+        """Where the detector is: the device property `detector`. Called once, before anything else."""
+
+    def open_files(self, open_sink: OpenSink) -> None:
+        """After `prepare`: open the files that the camera itself writes. Raises ParamError."""
+
     @abstractmethod
     def prepare(self, params: P, rank: int, receivers: int, pool: Pool) -> FrameSpec:
         """Check, allocate, and promise the frames' shape; `receivers` is how many are expected to take part."""
@@ -143,6 +161,9 @@ class ReceiverHalf(ABC, Generic[P]):
     def promise(self, params: P) -> FrameSpec:
         """The frames' shape alone, for a receiver whose frames another rank acquires."""
         raise ParamError("$.det.topology", params.sharing, "this camera delivers frames to each receiver by itself")
+
+    def abandon(self) -> None:
+        """What was prepared is not started, or has ended: take nothing more from the detector; safe twice."""
 
     @abstractmethod
     def blocks(self, series: Series) -> Generator[Block | EndOfSeries]:

@@ -177,6 +177,11 @@ class AcquisitionParams(Params):
         return Sharing.FULL_FRAMES
 
     @property
+    def pulled(self) -> bool:
+        """Receivers take whatever frame comes to each next: nobody knows before who gets which."""
+        return False
+
+    @property
     def acquisition_rank(self) -> int:
         """Receiver whose process acquires, where one rank does for all; -1 for the control's."""
         return -1

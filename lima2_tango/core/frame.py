@@ -140,7 +140,10 @@ class Block:
     valid: NDArray[np.bool_] | None = None
     """[frame] False for a placeholder of a lost frame; None when all frames are real."""
     missing: NDArray[np.uint64] | None = None
-    """[frame] bit m is set where module m is missing, its pixels are zero; None when all frames are whole."""
+    """[frame] bit m is set where module m is missing, its pixels are zero; None when all frames are whole.
+
+    In a sum of frames: where module m of any of them is.
+    """
 
     def __len__(self) -> int:
         return len(self.data)

@@ -52,6 +52,10 @@ class Topology(Protocol):
         """Who gets which frame from the camera, as receiver `rank` sees it: what its own camera has to deliver."""
 
 
+Tag = Sequence[int | str]
+"""A camera's word to its receivers, small and of its own meaning."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """Frames from `first` on, below the next grant's, may be exposed from `begin` (monotonic seconds) on."""
@@ -80,7 +84,17 @@ class Series:
         self.delivered = 0
         """Global index after the last frame this receiver has delivered or is delivering."""
         self.left = False
-        """The process goes down: nobody is waited for."""
+        """The process goes down, or nobody coordinates any more: nobody is waited for."""
+        self.orphaned = ""
+        """Why it was left, where that is an error."""
+        self.lost: dict[int, str] = {}
+        """Participants that do not answer any more, by their number among the receivers, and what is known of each."""
+        self.tag: Tag = ()
+        """What the camera's control half told its receivers when the run began."""
+        self.on_pause: Callable[[], None] = _nothing
+        """A camera with a clock of its own calls it when no frame has come for a moment: what arrived is told."""
+        self.on_end: Callable[[], None] = _nothing
+        """Such a camera calls it when its detector is done, whatever else was asked for: all receivers end."""
         self._changed = Condition()
         self._end = ENDLESS if acq.endless else acq.nb_frames
         self._granted = ENDLESS if internal else 0
@@ -113,9 +127,16 @@ class Series:
             self._cut, self._held = index, False
             self._changed.notify_all()
 
-    def leave(self) -> None:
-        """This process goes down: the series ends at its last delivered frame, whatever the other receivers do."""
-        self.left = True
+    def lose(self, number: int, reason: str) -> None:
+        """Nobody waits for this participant any more."""
+        self.lost = {**self.lost, number: reason}  # a new one: others are looking
+
+    def leave(self, reason: str = "") -> None:
+        """The series ends at its last delivered frame, whatever the other receivers do: this process goes down.
+
+        Or nobody is left who could say where to end: for this `reason`.
+        """
+        self.left, self.orphaned = True, reason
         self.cut(self.hold())
 
     @property
@@ -155,6 +176,24 @@ class Series:
                     count = len(wanted) if self._cut is not None else int(np.searchsorted(dues, now, "right"))
                     return self._deliver(wanted[:count], dues[:count], now)
                 self._changed.wait(min(goal - now, LONGEST_WAIT))
+
+    def arrived(self, indices: NDArray[np.int64]) -> int:
+        """Claim frames (ascending) of a detector with a clock of its own: how many of them are before the end.
+
+        Nothing waits but for the cut, where a stop is being agreed.
+        """
+        with self._changed:
+            if self._held and indices[0] < self._end:
+                self._await_cut()
+            count = int(np.searchsorted(indices, self.end))
+            if count:
+                self.delivered = max(self.delivered, int(indices[count - 1]) + 1)
+            return count
+
+    @property
+    def is_cut(self) -> bool:
+        """The common end is agreed."""
+        return self._cut is not None
 
     def ages(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """Seconds since the ends of exposures that began at these times (as `claim` returns them)."""
@@ -211,6 +250,10 @@ class Series:
                 f"a stop was announced at frame {self.delivered}, but the ranks did not agree where to end within "
                 f"{HOLD_LIMIT:.0f} s: look at the other receivers and the control, then Reset"
             )
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _first(grant: Grant) -> int:

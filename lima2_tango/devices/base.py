@@ -42,12 +42,19 @@ class AcquisitionDevice(Device):
         doc="Threads that process frames in this process; 0 is the cores of the host shared by its receivers.",
     )
 
+    detector = device_property(
+        dtype=str,
+        default_value="",
+        doc="Where the detector is, host or host:port, the same for control and receivers; for cameras on a network.",
+    )
+
     def settings(self) -> Settings:
         return Settings(
             memory_budget=self.memory_budget << 20,
             data_roots=tuple(self.data_roots),
             allowed_commands=tuple(self.allowed_commands),
             workers=self.workers,
+            detector=self.detector,
         )
 
     def machine(self) -> StateMachine:

@@ -3,6 +3,7 @@
 import math
 from contextlib import suppress
 from threading import Lock
+from typing import Any
 
 import tango
 from tango.server import attribute
@@ -165,3 +166,17 @@ class DrivingDevice(AcquisitionDevice):
         """Profiles of the regions of all receivers since the last call; a frame comes when all before it have."""
         with as_dev_failed("popRoiProfiles"):
             return encoded.rows(serve.rows(self.drive().current(), "popRoiProfiles"))
+
+
+def forwarded_getter(name: str) -> Any:
+    """A getter of a pipeline, of the receiver that has the frame."""
+
+    def get(device: DrivingDevice, index: int) -> tuple[str, bytes]:
+        with as_dev_failed(name):
+            return serve.frame(device.drive().current(), name, index)
+
+    get.__name__, get.__doc__ = (
+        name,
+        f"{name} of the receiver that has this frame, where the pipeline of the run has it.",
+    )
+    return command(dtype_in=int, doc_in="global number of the frame; -1 is the newest", dtype_out="DevEncoded")(get)

@@ -11,6 +11,7 @@ from lima2_tango.processing.plugin import PipelinePlugin
 from .base import AcquisitionDevice
 from .commands import command
 from .control import ControlDevice
+from .driven import forwarded_getter
 from .errors import as_dev_failed
 from .processing import ProcessingDevice, frame_command, info_attribute, row_command, sparse_command, vector_command
 from .receiver import ReceiverDevice
@@ -65,7 +66,13 @@ def _camera_class(plugin: Plugin, class_name: str, base: type[AcquisitionDevice]
     if issubclass(base, ControlDevice):
         members |= {name: _extra_command(name, extra) for name, extra in plugin.commands.items()}
         members |= scalar_attributes(plugin)
+        members |= {name: forwarded_getter(name) for name in _getters() if not hasattr(base, name)}
     return type(class_name, (base,), members)
+
+
+def _getters() -> list[str]:
+    """Getters of all pipelines."""
+    return sorted({getter for plugin in pipelines().values() for getter in plugin.getters()})
 
 
 def processing_classes() -> dict[str, type[ProcessingDevice]]:

@@ -1,5 +1,6 @@
 """One server process: its rank in the job, the control or receiver in it, and the devices of its runs."""
 
+import json
 import os
 import signal
 import threading
@@ -13,9 +14,10 @@ from lima2_tango.control.drive import Drive
 from lima2_tango.control.receiver import Receiver
 from lima2_tango.control.run import Run
 from lima2_tango.core.errors import StateError
-from lima2_tango.transport.agreement import Coordinator, Participant
+from lima2_tango.transport.agreement import Coordinator
 from lima2_tango.transport.channel import Channel
 from lima2_tango.transport.messages import Farewell, Message
+from lima2_tango.transport.participant import Participant
 from lima2_tango.transport.roster import Roster
 
 from .control import ControlDevice
@@ -101,6 +103,8 @@ class Process:
         name = processing_name(receiver_name, run.uuid, receiver.rank)
         tango.Util.instance().create_device(run.plugin.class_name, name)
         self._devices[run.uuid] = (run.plugin.class_name, name)
+        if run.raw is not None:
+            tango.Util.instance().get_database().put_device_property(name, {"frame_info": [json.dumps(run.raw.info())]})
 
     def close_processing(self, uuid: str) -> None:
         """Un-export the processing device of a run and delete it from the database."""

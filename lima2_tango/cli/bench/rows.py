@@ -7,7 +7,19 @@ from pathlib import Path
 from lima2_tango.core.errors import ParamError
 from lima2_tango.processing.kernels.warm import warm
 
-from . import integration, live, peaks, responsiveness, small, storage, throughput
+from . import (
+    assembly,
+    dectris,
+    integration,
+    live,
+    model,
+    peaks,
+    responsiveness,
+    small,
+    storage,
+    streams,
+    throughput,
+)
 from .row import Row, Tell
 
 Measure = Callable[[bool, Tell], Sequence[Row]]
@@ -16,13 +28,17 @@ Measure = Callable[[bool, Tell], Sequence[Row]]
 ROWS: dict[str, Measure] = {
     "P1": throughput.measure_simulator,
     "P1b": throughput.measure_poisson,
+    "P2": dectris.measure,
     "P3": storage.measure_compressed,
     "P4": lambda short, tell: [*storage.measure_uncompressed(short, tell), *small.measure(short, tell)],
+    "P5": assembly.measure,
     "P6": integration.measure,
     "P7": peaks.measure,
     "P8": live.measure,
+    "P9": streams.measure,
     "P10": throughput.measure_scaling,
     "P11": responsiveness.measure,
+    "Plan": model.measure,
 }
 
 

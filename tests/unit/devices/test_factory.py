@@ -6,7 +6,7 @@ import pytest
 
 from lima2_tango.cameras.base import ControlHalf
 from lima2_tango.control.parameters import pipelines
-from lima2_tango.core.errors import ParamError
+from lima2_tango.core.errors import DetectorError, ParamError
 from lima2_tango.core.plugins import available, load
 from lima2_tango.devices.base import LOG_LEVELS
 from lima2_tango.devices.control import ControlDevice
@@ -82,7 +82,14 @@ def test_a_cameras_own_commands_are_on_its_control_only(cameras, name):
     assert not set(plugin.commands) & commands(cameras[f"Lima{plugin.name}Receiver"])
 
 
-@pytest.mark.parametrize("name", available("cameras"))
+def test_a_control_half_that_has_no_detector_says_how_it_gets_one():
+    half = load("cameras", "dectris").control()
+    with pytest.raises(DetectorError, match="device property detector"):
+        half.info()
+    half.close()
+
+
+@pytest.mark.parametrize("name", sorted({*available("cameras")} - {"dectris"}))
 def test_a_control_half_costs_nothing_until_it_is_prepared(name):
     half = load("cameras", name).control()
     assert isinstance(half, ControlHalf)

@@ -1,0 +1,1 @@
+"""Detectors that speak their real protocols over real sockets, for users, demos and tests without one."""
