@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from lima2_tango.cli import detached, main, rundir, up
+from lima2_tango.cli import detached, main, output, rundir, up
 from lima2_tango.cli.main import app
 
 CONFIG = Path(__file__).parents[3] / "config" / "single.yaml"
@@ -132,7 +132,7 @@ def test_a_name_too_long_for_a_file_is_one_sentence(lima2: Lima2, command: str) 
 
 def test_brackets_in_a_table_are_no_markup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    main._print_rows([{"what": "takes [x, y] or [/data]"}], False)
+    output.print_rows([{"what": "takes [x, y] or [/data]"}], False)
     assert "takes [x, y] or [/data]" in capsys.readouterr().out
-    main._print_rows([{"what": "[/data]"}], True)
+    output.print_rows([{"what": "[/data]"}], True)
     assert json.loads(capsys.readouterr().out) == [{"what": "[/data]"}]

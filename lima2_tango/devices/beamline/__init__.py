@@ -1,0 +1,1 @@
+"""Tango devices of the simulated beamline; not a part of any acquisition."""
