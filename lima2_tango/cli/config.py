@@ -18,6 +18,7 @@ from lima2_tango.control.settings import Settings
 from lima2_tango.core.errors import Lima2Error, ParamError
 from lima2_tango.core.params import Int, Params
 from lima2_tango.core.plugins import load
+from lima2_tango.web.access import is_loopback
 
 from .names import DeviceName, InstanceName, SystemName, check_properties, check_unlike
 
@@ -78,6 +79,17 @@ class ConductorConfig(Params):
     """TCP port; 0 takes a free one."""
 
 
+class WebConfig(Params):
+    enabled: bool = False
+    """Start the page, as `lima2 web` does."""
+    port: Port = 8000
+    """TCP port; 0 takes a free one."""
+    listen: str = "127.0.0.1"
+    """Address on which it listens; others than this machine's own need token_file."""
+    token_file: str = ""
+    """Lines `operator TOKEN` and `read-only TOKEN`; made with new tokens where it is missing."""
+
+
 class RestartConfig(Params):
     policy: RestartPolicy = RestartPolicy.ALWAYS
     """What `lima2 up` does when a part of the system dies: start it again, or end the system."""
@@ -102,6 +114,7 @@ class SystemConfig(Params):
         Member(device="id00/limareceiver/simulator1", instance="simulator_ctl"),
     )
     conductor: ConductorConfig = ConductorConfig()
+    web: WebConfig = WebConfig()
     data_roots: tuple[str, ...] = ()
     """Folders below which the system may write; none given, wherever the process may."""
     restart: RestartConfig = RestartConfig()
@@ -168,6 +181,7 @@ def _check(config: SystemConfig) -> None:
         raise ParamError("$.receivers", config.devices[1:], remedy)
     check_unlike("$.receivers", config.instances)
     _check_ports(config)
+    _check_web(config.web)
     _check_hosts(config)
     _check_properties(config)
     _check_parameters(config)
@@ -182,6 +196,11 @@ def _check_ports(config: SystemConfig) -> None:
         raise ParamError(
             "$.conductor.port", conductor.port, "the database has this port; choose another (0: a free one)"
         )
+
+
+def _check_web(web: WebConfig) -> None:
+    if web.enabled and not web.token_file and not is_loopback(web.listen):
+        raise ParamError("$.web.listen", web.listen, "other computers reach this address: name a token_file, too")
 
 
 def _check_properties(config: SystemConfig) -> None:

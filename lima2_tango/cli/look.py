@@ -62,6 +62,8 @@ class Look:
         table.add_row("TANGO_HOST", Text(state.tango_host))
         if state.conductor_url:
             table.add_row("conductor", Text(state.conductor_url))
+        if state.web_url:
+            table.add_row("page", Text(state.web_url))
         table.add_row("logs", Text(f"{state.folder}/logs"))
         return table
 

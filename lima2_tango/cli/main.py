@@ -10,26 +10,45 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from typer.core import TyperGroup
 
-from lima2_tango.control.parameters import pipelines
-from lima2_tango.core.errors import Lima2Error, ParamError
-from lima2_tango.core.params import Params
-from lima2_tango.core.plugins import available, load
-from lima2_tango.processing.plugin import PipelinePlugin
+from lima2_tango.core.errors import Lima2Error
 
-from . import calibrate, offline
+from . import beamline, calibrate, declared, doctor, offline, plan, simulate, view, web
 from . import up as systems
+from .output import print_json, print_table
 from .process import LaunchError
 from .run import EXAMPLES, run
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+BENCH_EXAMPLES = """Example: lima2 bench P11 --short --json bench.json
+
+Example: lima2 bench --json bench.json --plot bench.png
+"""
+GROUPS = {
+    "First steps": ("demo", "doctor", "up", "run", "status", "web", "down"),
+    "What there is, and what can be set": ("cameras", "pipelines", "params", "schema", "plan"),
+    "Files": ("view", "process", "calibrate"),
+    "Without a detector, and how fast": ("simulate", "bench"),
+}
+"""Commands as a newcomer meets them."""
 
 
 class Commands(TyperGroup):
     """Commands whose expected failures are one sentence on stderr and exit code 1, or 2 for what the system refuses."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of `GROUPS`, with the others behind them."""
+        known = super().list_commands(ctx)
+        ordered = [name for names in GROUPS.values() for name in names if name in known]
+        return [*ordered, *(name for name in known if name not in ordered)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Each knows the panel that it is listed in."""
+        found: Any = super().get_command(ctx, cmd_name)
+        panel = next((panel for panel, names in GROUPS.items() if cmd_name in names), None)
+        if found is not None and panel is not None:
+            found.rich_help_panel = panel
+        return found
 
     def invoke(self, ctx: Any) -> Any:
         _hand_down_no_ignored_interrupt()
@@ -58,6 +77,13 @@ systems.register(app)
 app.command(epilog=EXAMPLES)(run)
 app.command(epilog=offline.EXAMPLES)(offline.process)
 app.command(name="calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate_files)
+app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(epilog=plan.EXAMPLES)(plan.plan)
+simulate.app.command(epilog=beamline.EXAMPLES)(beamline.beamline)
+app.add_typer(simulate.app, name="simulate")
+app.command(epilog=web.EXAMPLES)(web.web)
+app.command(epilog=view.EXAMPLES)(view.view)
+declared.register(app)
 
 
 @app.command(epilog="Example: lima2 demo --frames 50 --folder /tmp/lima2_demo")
@@ -84,10 +110,12 @@ def demo(
     console.print("Nothing is left running.")
 
 
-@app.command(epilog="Example: lima2 bench P11 --short --json bench.json")
+@app.command(epilog=BENCH_EXAMPLES)
 def bench(
     rows: Annotated[list[str] | None, typer.Argument(help="Rows to measure; all where none is named.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file; - prints them.")
+    ] = None,
     short: Annotated[bool, typer.Option("--short", help="Seconds instead of minutes, for a quick look.")] = False,
     least: Annotated[
         float, typer.Option(min=0, help="Exit with 1 where a ratio is under this part of its goal, measured twice.")
@@ -101,10 +129,11 @@ def bench(
 ) -> None:
     """Measure what users wait for, each figure against its reference in the same run.
 
-    P1, P1b: whole runs against the time that compressing their frames takes. P3: the writer against bare threads and
-    against HDF5's own filter. P4: frames as they are, and small ones. P8: what a live client waits for. P10: two
-    receivers instead of one. P11: how fast acq_state answers while frames come as fast as they can. A ratio is made so
-    that more is better. Without a row all are measured, which takes some minutes.
+    P1, P1b: whole runs against the time that compressing their frames takes. P2: a detector's stream into files against
+    the same messages into one. P3: the writer against bare threads and against HDF5's own filter. P4: frames as they
+    are, and small ones. P8: what a live client waits for. P10: two receivers instead of one. P11: how fast acq_state
+    answers while frames come as fast as they can. A ratio is made so that more is better. Without a row all are
+    measured, which takes some minutes.
     """
     try:
         from .bench import sweep
@@ -117,9 +146,12 @@ def bench(
     console = Console(stderr=True)
     with console.status("starting") as status:
         measured = measure(rows or [], short, lambda text: status.update(text), least, frames or [])
-    Console().print(table(measured))
-    if json_file is not None:
-        json_file.write_text(json.dumps(document(measured), indent=2), encoding="utf-8")
+    if json_file == Path("-"):
+        print_json(document(measured))
+    else:
+        print_table(table(measured))
+        if json_file is not None:
+            json_file.write_text(json.dumps(document(measured), indent=2), encoding="utf-8")
     if plot is not None:
         with console.status("rate against frame size") as status:
             points = sweep.measure(short, lambda text: status.update(text))
@@ -127,96 +159,6 @@ def bench(
     if under := [row for row in measured if row.falls_under(least)]:
         names = ", ".join(f"{row.id} ({row.ratio:.2f} of {row.goal:g})" for row in under)
         raise LaunchError(f"under {least:g} of the goal, or with lost frames: {names}")
-
-
-@app.command(epilog="Example: lima2 cameras --json")
-def cameras(as_json: AsJson = False) -> None:
-    """List the cameras: what a configuration can name, and their Tango classes."""
-    rows = []
-    for file in available("cameras"):
-        name = load("cameras", file).name
-        rows.append({"name": name, "control": f"Lima{name}Control", "receiver": f"Lima{name}Receiver"})
-    _print_rows(rows, as_json)
-
-
-@app.command(name="pipelines", epilog="Example: lima2 pipelines Legacy --frames 512x1024:uint16")
-def list_pipelines(
-    name: Annotated[str | None, typer.Argument(help="Draw the graph of this pipeline; list all without it.")] = None,
-    as_json: AsJson = False,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw a flow chart for a Markdown page.")] = False,
-    frames: Annotated[
-        str, typer.Option(metavar="HxW:TYPE", help="As it is for frames of so many rows and columns, with this type.")
-    ] = "",
-    params: Annotated[
-        Path | None, typer.Option(help="For --frames: parameters, as `lima2 params` prints them; else the defaults.")
-    ] = None,
-) -> None:
-    """List the processing pipelines, or draw the graph of one: which node reads which, with what parameters.
-
-    With --frames and --params it is checked as at Prepare, and each node shows what leaves it.
-    """
-    if name is None:
-        _print_rows([{"class_name": key, "what": plugin.doc} for key, plugin in pipelines().items()], as_json)
-        return
-    from .drawing import drawing  # what it needs takes half a second
-
-    drawn = drawing(_pipeline(name), frames, params)
-    if as_json:
-        typer.echo(json.dumps(drawn.document(), indent=2))
-    else:
-        typer.echo(drawn.mermaid() if mermaid else drawn.tree())
-
-
-@app.command(epilog="Example: lima2 params Simulator Legacy > prepare.json")
-def params(
-    camera: Annotated[str, typer.Argument(help="A camera, as `lima2 cameras` lists it.")],
-    pipeline: Annotated[str | None, typer.Argument(help="A pipeline, with or without LimaProcessing.")] = None,
-) -> None:
-    """Print the default parameters as JSON, in the shape that the conductor's prepare takes."""
-    acquisition = _as_json(_camera_params(camera))
-    body = {"control": acquisition, "receiver": acquisition}
-    if pipeline is not None:
-        plugin = _pipeline(pipeline)
-        body["processing"] = {"class_name": plugin.class_name, **_as_json(plugin.params)}
-    typer.echo(json.dumps(body, indent=2))
-
-
-@app.command(epilog="Example: lima2 schema Legacy")
-def schema(name: Annotated[str, typer.Argument(help="A camera or a pipeline.")]) -> None:
-    """Print the JSON schema of a camera's acquisition parameters or of a pipeline's processing parameters."""
-    is_camera = name.lower() in available("cameras")
-    declared = _camera_params(name) if is_camera else _pipeline(name).params
-    typer.echo(json.dumps(json.loads(declared.schema_text()), indent=2))
-
-
-def _camera_params(name: str) -> type[Params]:
-    declared: type[Params] = load("cameras", name.lower()).params
-    return declared
-
-
-def _pipeline(name: str) -> PipelinePlugin:
-    """A pipeline by its Tango class or by the end of it, in any case."""
-    for class_name, pipeline in (known := pipelines()).items():
-        if name.lower() in {class_name.lower(), class_name.lower().removeprefix("limaprocessing")}:
-            return pipeline
-    have = ", ".join([*available("cameras"), *known])
-    raise ParamError("name", name, f"there is no such camera or pipeline; have: {have}")
-
-
-def _as_json(declared: type[Params]) -> dict[str, Any]:
-    values: dict[str, Any] = declared().model_dump(mode="json")
-    return values
-
-
-def _print_rows(rows: list[dict[str, str]], as_json: bool) -> None:
-    """Rows with equal keys, as a table or as JSON."""
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*map(escape, row.values()))
-    Console().print(table)
 
 
 def _sentence(error: OSError | UnicodeError | RecursionError) -> str:

@@ -8,7 +8,7 @@ import psutil
 
 from lima2_tango.client.supervision import database_answers, running_instances, served_elsewhere
 
-from .config import SERVER, DatabaseKind, SystemConfig
+from .config import SERVER, DatabaseKind, SystemConfig, WebConfig
 from .disk import LEAST_FREE, shortage
 from .process import LaunchError, free_port, program
 
@@ -28,6 +28,8 @@ def check(config: SystemConfig, folder: Path) -> None:
     free_port(config.listen)
     if config.conductor.enabled:
         _check_port(config.listen, config.conductor.port, "$.conductor.port")
+    if config.web.enabled:
+        _check_web(config.web)
     if config.database.kind is DatabaseKind.EXTERNAL:
         _check_external(config)
     else:
@@ -46,6 +48,12 @@ def _check_mpi(config: SystemConfig) -> None:
         program(config.launcher or "mpiexec")
     except LaunchError as error:
         raise LaunchError(f"{error}; {remedy}") from error
+
+
+def _check_web(web: WebConfig) -> None:
+    if find_spec("uvicorn") is None or find_spec("starlette") is None:
+        raise LaunchError("the page needs starlette and uvicorn: pip install 'lima2_tango[web]', or disable $.web")
+    _check_port(web.listen, web.port, "$.web.port")
 
 
 def _check_port(address: str, port: int, path: str) -> None:

@@ -126,7 +126,7 @@ def order(
     if params is None or wanted_saving is not None:
         begin.settings["saving"] = wanted_saving
     if params is None or rois:
-        begin.settings["rois"] = [_region(text) for text in rois]
+        begin.settings["rois"] = [region(text) for text in rois]
         begin.settings["profiles"] = ()
     if exposure is not None:
         if not math.isfinite(exposure) or round(exposure * 1e6) < 1:
@@ -184,7 +184,8 @@ def control_device(
     return device, tango_host
 
 
-def _region(text: str) -> tuple[int, int, int, int]:
+def region(text: str) -> tuple[int, int, int, int]:
+    """x, y, width and height of what `--roi` asks for; raises ParamError."""
     try:
         x, y, width, height = (int(part) for part in text.split(","))
     except ValueError as error:

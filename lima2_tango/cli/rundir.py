@@ -25,7 +25,7 @@ STATE_FILE = "state.json"
 LOCK_FILE = "lock"
 
 
-IDLE_PARTS = ("conductor", "launcher")
+IDLE_PARTS = ("conductor", "launcher", "web")
 """Parts that a run without a conductor does not need."""
 
 
@@ -94,6 +94,8 @@ class SystemState:
     """Names of the receiver devices, by rank."""
     conductor_url: str = ""
     """Empty without a conductor."""
+    web_url: str = ""
+    """Empty without a page."""
     devices: dict[str, str] = field(default_factory=dict)
     """Device -> server instance."""
     processes: list[Running] = field(default_factory=list)

@@ -90,6 +90,8 @@ class Supervisor:
         self._system.start_database()
         self._start_job()
         self._start_conductor()
+        if self._system.config.web.enabled:
+            self._system.start_web()
         self._note(f"the Tango database is {self._system.tango_host}")
 
     def _start_job(self) -> None:
@@ -117,6 +119,8 @@ class Supervisor:
             self._on_job(death)
         elif "conductor" in children and (ended := children["conductor"].ended):
             self._on_conductor(ended)
+        elif "web" in children and (ended := children["web"].ended):
+            self._on_web(ended)
         elif self._state.phase is not Phase.UP:
             self._wait_ready()
 
@@ -147,6 +151,11 @@ class Supervisor:
         self._spend(ended, self._system.logs["conductor"])
         self._begin(READY_TIMEOUT)
         self._start_conductor()
+
+    def _on_web(self, ended: str) -> None:
+        self._spend(ended, self._system.logs["web"])
+        self._begin(READY_TIMEOUT)
+        self._system.start_web()
 
     def _begin(self, patience: float) -> None:
         self._begun, self._patience = time.monotonic(), patience

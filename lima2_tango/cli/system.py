@@ -33,10 +33,12 @@ class System:
         self.control = config.control.device
         self.receivers = [member.device for member in config.receivers]
         self.conductor_port = config.conductor.port or free_port(config.listen)
+        self.web_port = config.web.port or free_port("127.0.0.1")
         self.logs = {
             "database": self.folder / "logs" / "database.log",
             "job": self.folder / "logs" / "job.log",
             "conductor": self.folder / "logs" / "conductor.log",
+            "web": self.folder / "logs" / "web.log",
         }
         self._log_level = log_level
         self._database = SERVERS[config.database.kind](config.database, self.folder, list(config.entries()))
@@ -44,6 +46,7 @@ class System:
         self._jobs = 0
         """Jobs started again."""
         self._conductor: Child | None = None
+        self._web: Child | None = None
 
     @property
     def tango_host(self) -> str:
@@ -56,8 +59,8 @@ class System:
 
     @property
     def children(self) -> dict[str, Child]:
-        """What was started, by what it is: database, job, conductor."""
-        parts = {"database": self._database.child, "job": self._job, "conductor": self._conductor}
+        """What was started, by what it is: database, job, conductor, web."""
+        parts = {"database": self._database.child, "job": self._job, "conductor": self._conductor, "web": self._web}
         return {name: child for name, child in parts.items() if child is not None}
 
     @property
@@ -79,12 +82,15 @@ class System:
             self.start_job()
             if self.config.conductor.enabled:
                 self.start_conductor()
+            if self.config.web.enabled:
+                self.start_web()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """End everything, in the order that lets each part say goodbye to the next; safe twice."""
+        self.stop_web()
         self.stop_conductor()
         self.stop_job()
         self._database.stop()
@@ -135,6 +141,28 @@ class System:
     def stop_conductor(self) -> None:
         if self._conductor is not None:
             self._conductor.stop()
+
+    def start_web(self) -> None:
+        """The page, which looks on; it waits for the devices by itself."""
+        web = self.config.web
+        where = ["--listen", web.listen, "--port", str(self.web_port)]
+        tokens = ["--token-file", web.token_file] if web.token_file else []
+        receivers = [word for name in self.receivers for word in ("--receiver", name)]
+        what = ["--device", self.control, "--tango-host", self.tango_host, *receivers, "--title", self.config.name]
+        self._web = Child(
+            "the page", [program("lima2"), "web", *what, *where, *tokens], self._environment(), self.logs["web"]
+        )
+
+    def stop_web(self) -> None:
+        if self._web is not None:
+            self._web.stop()
+
+    @property
+    def web_url(self) -> str:
+        """Where a browser of this computer finds the page; empty without one."""
+        web = self.config.web
+        host = "127.0.0.1" if web.listen in {"0.0.0.0", "::"} else web.listen
+        return f"http://{host}:{self.web_port}" if web.enabled else ""
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
         """Return once all devices answer `ping` and the conductor its `/state`.

@@ -200,6 +200,7 @@ def _state(config: SystemConfig, path: Path, system: System) -> SystemState:
         control=system.control,
         receivers=system.receivers,
         conductor_url=system.conductor_url if config.conductor.enabled else "",
+        web_url=system.web_url,
         devices={member.device: member.instance for member in (config.control, *config.receivers)},
         since=now(),
     )

@@ -1,6 +1,7 @@
 """Lima2 for scripts: acquire through the control device, look at frames and rows as they come, read the files."""
 
 from lima2_tango.control.runlog import RunState
+from lima2_tango.core.sparse import SparseFrame
 
 from .aio import AsyncClient, AsyncRun, aconnect
 from .connection import Client, connect
@@ -22,6 +23,7 @@ __all__ = [
     "RunFailedError",
     "RunRecord",
     "RunState",
+    "SparseFrame",
     "UnreachableError",
     "aconnect",
     "connect",

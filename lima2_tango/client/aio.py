@@ -9,6 +9,7 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
+from lima2_tango.core.sparse import SparseFrame
 from lima2_tango.core.state import State
 
 from . import streams
@@ -68,6 +69,12 @@ class AsyncRun:
 
     async def frame(self, index: int = -1, raw: bool = False) -> Frame:
         return await asyncio.to_thread(self.run.frame, index, raw)
+
+    async def sparse_frame(self, index: int = -1) -> SparseFrame:
+        return await asyncio.to_thread(self.run.sparse_frame, index)
+
+    async def vector(self, index: int = -1, command: str = "getFaiAverint") -> Frame:
+        return await asyncio.to_thread(self.run.vector, index, command)
 
     def frames(self, every: bool = False, raw: bool = False, timeout_s: float = PATIENCE) -> AsyncIterator[Frame]:
         follow = streams.every if every else streams.newest

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_tango.core.errors import DataLossError, NotAvailableError, ParamError
+from lima2_tango.saving.positioners import read_positioners
 
 from .link import Frame
 from .records import RunRecord
@@ -163,6 +164,20 @@ class SavedRun:
                     found[name] = json.loads(text[()])
                     break
         return found
+
+    @property
+    def detector(self) -> h5py.Group:
+        """What the first file says of the detector, open for reading."""
+        return self._sources[0].detector
+
+    @property
+    def images(self) -> tuple[h5py.Dataset, ...]:
+        """The frames as they lie in each file, open for reading."""
+        return tuple(source.images for source in self._sources)
+
+    def positions(self) -> dict[str, NDArray[np.generic]]:
+        """[frame] where each motor was, by its name, as `write_positions` has added it to a master file."""
+        return read_positioners(self._sources[0].detector) if len(self._sources) == 1 else {}
 
     def _at(self, position: int) -> Frame:
         row = int(self._rows[position])

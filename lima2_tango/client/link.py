@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima2_tango.control.runlog import LENGTH, RunState
-from lima2_tango.core.encoded import frame_of, rows_of
+from lima2_tango.core.encoded import Answer, frame_of, rows_of, sparse_of
 from lima2_tango.core.errors import DataLossError, NotAvailableError, StateError
+from lima2_tango.core.sparse import SparseFrame
 from lima2_tango.processing.rows import ROI
 
 from .device import Device
@@ -87,8 +88,16 @@ class Link:
 
     def frame(self, index: int, getter: str = "getFrame") -> Frame:
         """Raises NotAvailableError for a frame that is not there yet, DataLossError for one that is gone."""
+        number, data = frame_of(self._asked(index, getter))
+        return Frame(number, data)
+
+    def sparse_frame(self, index: int, getter: str = "getSparseFrame") -> SparseFrame:
+        """Raises as `frame` does."""
+        return sparse_of(self._asked(index, getter))
+
+    def _asked(self, index: int, getter: str) -> Answer:
         try:
-            number, data = frame_of(self.device.ask(getter, index))
+            answer: Answer = self.device.ask(getter, index)
         except RefusedError as error:
             self._check_current()
             newest = error.info.get("newest")
@@ -98,7 +107,7 @@ class Link:
                 ) from error
             raise NotAvailableError(str(error), **error.info) from error
         self._check_current()
-        return Frame(number, data)
+        return answer
 
     def rows(self, popper: str) -> Rows:
         """[frame, region] new rows, each frame whole; none or more."""

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from lima2_tango.core.sparse import SparseFrame
+
 from . import streams
 from .errors import RunFailedError, UnreachableError
 from .link import Frame, Link, Rows
@@ -84,6 +86,14 @@ class Run:
         Raises NotAvailableError for one that was not made yet, DataLossError for one that is not held any more.
         """
         return self.link.frame(index, getter(raw))
+
+    def sparse_frame(self, index: int = -1) -> SparseFrame:
+        """The picked pixels of a frame and its background, of a run of Smx; raises as `frame` does."""
+        return self.link.sparse_frame(index)
+
+    def vector(self, index: int = -1, command: str = "getFaiAverint") -> Frame:
+        """A vector [bin] of a frame, by a getter of its pipeline (Fai: also getFaiErrors); raises as `frame` does."""
+        return self.link.frame(index, command)
 
     def frames(self, every: bool = False, raw: bool = False, timeout_s: float = PATIENCE) -> Iterator[Frame]:
         """Frames while the run goes on: the newest at each time, or `every` one in order.

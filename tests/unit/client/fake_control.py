@@ -14,6 +14,7 @@ from lima2_tango.control.parameters import Choice, choose
 from lima2_tango.control.settings import Settings
 from lima2_tango.core import encoded
 from lima2_tango.core.errors import Lima2Error, StateError
+from lima2_tango.core.sparse import HEADER
 from lima2_tango.core.state import Event, State, StateMachine
 from lima2_tango.processing.rows import ROI
 
@@ -180,6 +181,14 @@ class FakeControl:
             raise Lima2Error(f"processed frame {index} is not held on this receiver", frame_idx=index, newest=newest)
         return _sent(encoded.image(pixels(wanted), wanted))
 
+    def _getFaiAverint(self, index: int) -> tuple[str, bytes]:  # noqa: N802
+        return _sent(encoded.vector(np.full(5, index, np.float32), index))
+
+    def _getSparseFrame(self, index: int) -> tuple[str, bytes]:  # noqa: N802
+        if index >= self.current.made:
+            raise Lima2Error(f"sparse frame {index} is not made yet", frame_idx=index, newest=self.current.made - 1)
+        return _sent(encoded.sparse(packed_frame(), index))
+
     def _popRoiStatistics(self) -> tuple[str, bytes]:  # noqa: N802
         first, self.popped = self.popped, self.current.made
         return _sent(encoded.rows(statistics(first, self.popped, self.regions).tobytes()))
@@ -187,6 +196,14 @@ class FakeControl:
 
 def pixels(index: int) -> np.ndarray:
     return np.full(SHAPE, index, np.uint16)
+
+
+def packed_frame() -> np.ndarray:
+    """Two pixels that stand out of a background of three bins."""
+    parts = [np.array([3, 7], "<i4"), *(np.array(row, "<f4") for row in ([10, 20], [1, 2, 3], [0.1, 0.2, 0.3]))]
+    return np.frombuffer(
+        HEADER.pack(SHAPE[2], SHAPE[1], 3, 2, 0) + b"".join(part.tobytes() for part in parts), np.uint8
+    )
 
 
 def statistics(first: int, end: int, regions: int) -> np.ndarray:

@@ -13,11 +13,13 @@ from lima2_tango.client import (
     AsyncClient,
     AsyncRun,
     Client,
+    Frame,
     NotReadyError,
     RefusedError,
     Run,
     RunFailedError,
     RunState,
+    SparseFrame,
     UnreachableError,
     aconnect,
     aio,
@@ -267,6 +269,24 @@ def test_rows_that_came_with_a_change_of_run_are_not_given_away(control: FakeCon
     control.before = another
     with pytest.raises(StateError, match="another was prepared since"):
         list(run.roi_statistics())
+
+
+def test_sparse_frames_and_vectors_by_their_number(lima: Client) -> None:
+    run = lima.acquire(nb_frames=5)
+    run.wait(5)
+    for sparse, vector in (
+        (run.sparse_frame(3), run.vector(2)),
+        asyncio.run(_both(AsyncRun(run))),
+    ):
+        assert (sparse.index, sparse.shape, sparse.pixels.tolist()) == (3, (3, 4), [3, 7])
+        assert (sparse.intensity.tolist(), sparse.average.tolist()) == ([10, 20], [1, 2, 3])
+        assert (vector.index, vector.data.tolist()) == (2, [2.0] * 5)
+    with pytest.raises(NotAvailableError, match="sparse frame 9 is not made yet"):
+        run.sparse_frame(9)
+
+
+async def _both(run: AsyncRun) -> tuple[SparseFrame, Frame]:
+    return await run.sparse_frame(3), await run.vector(2)
 
 
 def test_a_frame_by_its_number(lima: Client) -> None:

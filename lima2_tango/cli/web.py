@@ -1,0 +1,114 @@
+"""`lima2 web`: the page of a running system."""
+
+import os
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lima2_tango.core.errors import ParamError
+
+from .process import LaunchError
+from .run import control_device
+from .rundir import find_system
+from .up import Folder, Name
+
+EXAMPLES = """Example: lima2 web simulator
+
+Example: lima2 web --device id00/limacontrol/simulator --tango-host localhost:10000 --port 8080
+
+Example: lima2 web simulator --listen 0.0.0.0 --token-file ~/.lima2/tokens --certificate cert.pem --key key.pem
+"""
+PORT = 8000
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")]
+Listen = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="Where to listen; other computers need 0.0.0.0 and --token-file.")
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="Lines `operator TOKEN` and `read-only TOKEN`; made with new tokens where it is missing."),
+]
+Certificate = Annotated[Path | None, typer.Option(help="Speak TLS, with this certificate (PEM) and --key.")]
+Key = Annotated[Path | None, typer.Option(help="Private key of --certificate (PEM).")]
+Names = Annotated[
+    list[str] | None, typer.Option("--name", metavar="HOST", help="One more name of this page, such as a proxy's.")
+]
+Receivers = Annotated[
+    list[str] | None, typer.Option("--receiver", metavar="DEVICE", help="Receivers of --device, in order of rank.")
+]
+Rate = Annotated[float, typer.Option(min=0.1, max=60, help="Most pictures a second, over all browsers.")]
+Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="Control device, in place of SYSTEM.")]
+Title = Annotated[str | None, typer.Option(help="What the page is called; else as the system is.")]
+TangoHost = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Tango database of --device; else that of TANGO_HOST.")
+]
+
+
+def web(
+    system: Name = None,
+    folder: Folder = None,
+    port: Port = PORT,
+    listen: Listen = "127.0.0.1",
+    token_file: TokenFile = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    names: Names = None,
+    device: Device = None,
+    receivers: Receivers = None,
+    tango_host: TangoHost = None,
+    rate: Rate = 10.0,
+    title: Title = None,
+) -> None:
+    """Show a running system in the browser: image, regions, receivers, runs; start and stop it there.
+
+    Only this computer sees the page, and whoever sees it may command. With --listen others see it too: they need a
+    token, of an operator or of one who may only look.
+
+    Exit codes: 0 it was told to end; 1 it cannot listen there, or was refused; 2 there is no such system.
+    """
+    try:
+        from lima2_tango.web.serve import What, Where, serving  # what it needs is an extra
+    except ModuleNotFoundError as error:
+        raise LaunchError(f"the page needs {error.name}: pip install 'lima2_tango[web]'") from error
+    host, name, found, known = _what(system, folder, device, tuple(receivers or ()), tango_host)
+    what = What(host, name, found, title or known, rate)
+    where = Where(listen, port, tuple(names or ()), token_file, certificate, key)
+    with _interruptible(), serving(what, where) as page:
+        _tell(page.url, page.tokens.names)
+        page.run()
+
+
+def _what(
+    system: str | None, folder: Path | None, device: str | None, receivers: tuple[str, ...], tango_host: str | None
+) -> tuple[str, str, tuple[str, ...], str]:
+    """Tango database, control, receivers and title; raises ParamError or NotUpError where that is not said."""
+    if device is None and receivers:
+        raise ParamError("--receiver", receivers[0], "the system knows its receivers: leave it out, or give --device")
+    name, host = control_device(system, folder, device, tango_host)
+    host = host or os.environ.get("TANGO_HOST", "")
+    if not host.rpartition(":")[2].isdigit():
+        raise ParamError("--tango-host", host, "give the Tango database as HOST:PORT, or set TANGO_HOST")
+    if device is not None:
+        return host, name, receivers, name.rpartition("/")[2]
+    found = find_system(system, folder)
+    return host, name, tuple(found.receivers), found.name
+
+
+def _tell(url: str, tokens: dict[str, str]) -> None:
+    if not tokens:
+        typer.echo(f"the page is at {url}")
+    for role, token in tokens.items():
+        typer.echo(f"the page for {role:<9} is at {url}#token={token}")
+    typer.echo("Ctrl-C ends it; the system goes on.", err=True)
+
+
+@contextmanager
+def _interruptible() -> Generator[None]:
+    """Ctrl-C and SIGTERM, which the server hands on once it has ended, are no failure."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        yield
