@@ -98,7 +98,8 @@ def acquire(client: Client, order: Order, console: Console) -> Outcome:
             if order.acq is not None or order.proc is not None:
                 client.replace(order.acq, order.proc)
             client.configure(**order.settings)
-            run = client.begin()
+            with console.status("preparing; the first run of a server may wait until its kernels are ready"):
+                run = client.begin()
         except Lima2Error as error:
             return Outcome(BAD_INPUT, error.what)
         except KeyboardInterrupt:

@@ -161,14 +161,14 @@ def _content(path: Path) -> str:
         content = parsed(path)
         if not isinstance(content, dict):
             found = "it is empty" if content is None else "it holds no `key: value`"
-            raise ParamError(str(path), "", f"{found}: describe a system as config/simulator.yaml does")
+            raise ParamError("CONFIG", str(path), f"{found}: describe a system as config/simulator.yaml does")
         return json.dumps(content, default=str)
     except OSError as error:
-        raise ParamError(str(path), "", f"it cannot be read: {error.strerror}") from error
+        raise ParamError("CONFIG", str(path), f"it cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise ParamError(str(path), "", f"this is not YAML: {' '.join(str(error).split())}") from error
+        raise ParamError("CONFIG", str(path), f"this is not YAML: {' '.join(str(error).split())}") from error
     except (ValueError, TypeError, RecursionError) as error:  # references, too deep, keys that are no text
-        raise ParamError(str(path), "", f"it is refused: {error}") from error
+        raise ParamError("CONFIG", str(path), f"it is refused: {error}") from error
 
 
 def _check(config: SystemConfig) -> None:

@@ -125,6 +125,8 @@ def _leaves(node: dict[str, Any], path: str) -> Iterator[tuple[str, Any, str]]:
 
 
 def _camera_params(name: str) -> type[Params]:
+    if name.lower() not in (have := available("cameras")):
+        raise ParamError("camera", name, f"there is no such camera; have: {', '.join(have)}")
     declared: type[Params] = load("cameras", name.lower()).params
     return declared
 

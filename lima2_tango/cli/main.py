@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from lima2_tango import __version__
 from lima2_tango.core.errors import Lima2Error
 
 from . import beamline, calibrate, declared, doctor, offline, plan, simulate, view, web
@@ -71,6 +72,22 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Acquisition backend for X-ray detectors: Lima2's design in Python, over Tango and MPI.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lima2_tango {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version, and end.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    # What it is for is the help of `app`.
+    pass
 
 
 systems.register(app)
