@@ -45,6 +45,11 @@ class Outcome:
     seconds: float = 0.0
     """From the start to the last file."""
 
+    @property
+    def cut_off(self) -> bool:
+        """It failed, and the control has not told how: it does not answer, or knows the run no more."""
+        return self.code == FAILED and (self.record is None or not self.record.over)
+
     def as_json(self) -> dict[str, object]:
         told: dict[str, object] = {} if self.record is None else self.record.as_json()
         return {

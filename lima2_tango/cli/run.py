@@ -17,6 +17,7 @@ from lima2_tango.core.errors import Lima2Error, ParamError, StateError
 from lima2_tango.core.state import State
 
 from .acquiring import BAD_INPUT, Order, Outcome, acquire
+from .deaths import witness
 from .rundir import check_awake, find_system
 from .up import AsJson, Folder, Name
 
@@ -102,9 +103,12 @@ def run(
         wanted = order(frames, exposure, saving(save, prefix), rois or (), changes or (), pipeline, params)
         name, host = control_device(system, folder, device, tango_host)
         check_control(name, host)
+        seen = witness(name, host, folder)
         with connect(name, host) as client:
             _check_fit(client, reset)
             outcome = acquire(client, wanted, Console(stderr=True))
+        if outcome.cut_off and (deaths := seen.deaths()):
+            outcome.error += f". {deaths}"
     except Lima2Error as error:
         outcome = Outcome(BAD_INPUT, error.what)
     _tell(outcome, as_json)

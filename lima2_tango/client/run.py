@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 """How long a loop over frames or rows waits for the next one, unless told otherwise [s]."""
+ENDED = (
+    "if its job has ended, one of the processes has died: lima2 up or the launcher names it in its log; data files "
+    "that have their names are complete, and no master file is written"
+)
 STOP_TIMEOUT = 60.0
 """Until a stopped run has closed its files [s]."""
 
@@ -74,10 +78,14 @@ class Run:
     def wait(self, timeout_s: float) -> RunRecord:
         """Return once the run is over and its files are complete; stops nothing.
 
-        Raises NotReadyError past `timeout_s`, RunFailedError with the control's sentence where the run failed.
+        Raises NotReadyError past `timeout_s`, RunFailedError with the control's sentence where the run failed,
+        UnreachableError where the control has ended with its job.
         """
-        for _ in streams.until_over(self.link, timeout_s):
-            pass
+        try:
+            for _ in streams.until_over(self.link, timeout_s):
+                pass
+        except UnreachableError as error:
+            raise UnreachableError(f"{error.what}; {ENDED}", **error.info) from error
         return self.link.record()
 
     def frame(self, index: int = -1, raw: bool = False) -> Frame:

@@ -34,7 +34,10 @@ LEAVE_LIMIT = ROOM_LIMIT + HOLD_LIMIT
 
 
 class Windows:
-    """The memory of this rank that others write frames into; kept from run to run while frames stay the same."""
+    """The memory of this rank that others write frames into; kept from run to run while frames stay the same.
+
+    Not where a writer of an older run is frozen in it.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -42,7 +45,7 @@ class Windows:
 
     def of(self, spec: FrameSpec) -> Intake:
         """A window for such frames; raises MemoryBudgetError where there is no memory for it."""
-        if self._intake is None or self._intake.spec != spec:
+        if self._intake is None or self._intake.spec != spec or self._intake.retire():
             self.close()
             self._intake = Intake(spec, self._pool)
         return self._intake
@@ -200,16 +203,26 @@ class _Bringing:
             with closing(self._camera.blocks(self._series)) as items:
                 for item in items:
                     if isinstance(item, Block):
-                        self._dealer.hand_over(item)
+                        self._hand_over(item)
         except Exception as error:  # noqa: BLE001 - boundary: the receiver's own thread raises it
-            self._failure = error
-            log.error("receiver %d delivers no more parts: %s", self._series.rank, error)  # noqa: TRY400
-            self._stop()
+            self._fail(error, f"receiver {self._series.rank} delivers no more parts")
             self._bring_nothing()
         try:
             self._dealer.end()
         except AgreementError as error:
             self._failure = self._failure or error
+
+    def _hand_over(self, block: Block) -> None:
+        """A receiver that fails gets no more parts, and the run ends with its name; the others get theirs."""
+        try:
+            self._dealer.hand_over(block)
+        except AgreementError as error:
+            self._fail(error, f"receiver {self._series.rank} delivers its parts to some receivers only")
+
+    def _fail(self, error: Exception, what: str) -> None:
+        self._failure = self._failure or error
+        log.error("%s: %s", what, error)
+        self._stop()
 
     def _bring_nothing(self) -> None:
         try:
@@ -220,7 +233,7 @@ class _Bringing:
                 if not len(times):
                     return
                 for block in placeholders(self._spec, local, indices[: len(times)], times):
-                    self._dealer.hand_over(block)
+                    self._hand_over(block)
         except Exception as error:  # noqa: BLE001 - boundary: the first failure is the one that is told
             log.error("receiver %d ends without its parts: %s", self._series.rank, error)  # noqa: TRY400
 

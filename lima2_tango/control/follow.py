@@ -10,6 +10,7 @@ from threading import Event, Thread
 from lima2_tango.core.errors import AgreementError, Lima2Error
 from lima2_tango.core.state import State
 from lima2_tango.saving.layout import SeriesMetadata
+from lima2_tango.transport import pulse
 
 from .controller import Controller
 from .driven import DrivenRun
@@ -22,12 +23,13 @@ log = logging.getLogger(__name__)
 
 PERIOD = 0.1
 """Between two looks at the receivers [s]."""
-SILENCE = 3.0
-"""A receiver that has not answered for so long is lost to the run [s]."""
+SILENCE = pulse.SILENCE
+"""A receiver that has not answered for so long is lost to the run [s]: as long as the ranks wait for each other, so
+that one that is away for less costs nothing, and one that is away for longer is lost to all."""
 STOP_LIMIT = 6.0
 """A run that lost a receiver ends within this: the others agree on their last frame in less [s]."""
 SETTLE_LIMIT = 3.0
-"""Receivers are idle this soon after they agreed on the end [s]."""
+"""Receivers that answer are idle this soon after they agreed on the end [s]."""
 STALLED = 60.0
 """Processing that neither ends nor advances for so long is given up [s]."""
 FAULT_PATIENCE = 2.0
@@ -97,9 +99,10 @@ class Follower:
             deadline = min(deadline, now + SETTLE_LIMIT if over else deadline)
             deadline = min(deadline, now + STOP_LIMIT if self._run.faults else deadline)
             if now > deadline:
-                for number in running:
+                for number in [n for n in running if now - self._answered[n] < SETTLE_LIMIT]:
                     self._run.faults[number] = "it is still busy after the end of the run: look at its log, then Reset"
-                return
+                if not any(self._run.acquiring[n].state not in FINAL for n in self._present()):
+                    return
 
     def _end_acquisition(self) -> None:
         """The control is IDLE, or in FAULT; the receivers may be prepared for the next run."""

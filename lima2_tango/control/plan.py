@@ -25,8 +25,15 @@ MAIN = "getFrame"
 """Getter of the processed frames."""
 WITH_PARTS = "LimaProcessingLegacy"
 """The pipeline whose frames can stay in parts."""
-WITH_REGIONS = ("statistics", "profiles")
-"""Its parameters whose regions lie in whole frames."""
+OF_FRAMES = {
+    "statistics": ("rect_rois", "arc_rois"),
+    "profiles": ("rois",),
+    "max_countrate_protection": ("pixel_capacity_override",),
+    "mask": ("path",),
+    "flatfield": ("path",),
+    "background": ("path",),
+}
+"""Its parameters that say something of the pixels of whole frames, where their block is enabled."""
 
 SHARED = ("acc_nb_frames_reset", "acc_nb_frames_xfer")
 """Counts of frames that the receivers share, each doing its part of them."""
@@ -115,11 +122,12 @@ class Plan:
             raise ParamError("$.img", self.acq.img.model_dump(mode="json"), f"binning, roi and flip: {reason}")
         if self.accumulated:
             raise ParamError("$.accumulation.enabled", True, reason)
-        for name in WITH_REGIONS:
-            block = getattr(self.choice.params, name, None)
-            for key, regions in block if isinstance(block, Params) else ():
-                if getattr(block, "enabled", False) and isinstance(regions, tuple) and regions:
-                    raise ParamError(f"$.{name}.{key}", f"{len(regions)} regions", reason)
+        for name, keys in OF_FRAMES.items():
+            block = getattr(self.choice.params, name)
+            for key in keys if block.enabled else ():
+                if given := getattr(block, key):
+                    value = given if isinstance(given, str) else f"{len(given)} regions"
+                    raise ParamError(f"$.{name}.{key}", value, reason)
 
     def texts(self, rank: int) -> tuple[str, str]:
         """Acquisition and processing parameters of one receiver, JSON; raises ParamError."""

@@ -98,20 +98,21 @@ def write_master_of_parts(
 ) -> None:
     """As `write_master`, over files of which receiver r's hold its part of each frame (`layout.part(r)`).
 
-    `part` says channels and pixel type. What is no module of the receiver that has it is zero. A frame that lacks a
-    part is not valid. Modules are missing whose receiver says so, or has not got the frame.
+    `part` says channels and pixel type. What is no module of the receiver that has it is zero. Modules are missing
+    whose receiver says so, or has not got the frame; a frame is not valid where all are, as one that is assembled.
     """
     shape = row_shape(saving, FrameSpec(part.channels, layout.height, layout.width, part.dtype))
     nb_frames = max((len(index) for index in frames), default=0)
     sources: list[list[Source]] = []
     marks = Marks(np.ones(nb_frames, np.bool_), np.zeros(nb_frames, np.uint64))
+    every = np.uint64(sum(layout.bits(rank) for rank in range(len(frames))))
     for rank, index in enumerate(frames):
         place = layout.part(rank)
         own = row_shape(saving, FrameSpec(part.channels, place.height, place.width, part.dtype))
         sources.append(find_sources(saving, "dense", own, [*[index[:0]] * rank, index]))
         own_marks = _marks(sources[-1], nb_frames)
-        marks.valid[...] &= own_marks.valid
         marks.missing[...] |= np.where(own_marks.valid, own_marks.missing, np.uint64(layout.bits(rank)))
+    marks.valid[...] = marks.missing != every
     tree = master_tree(saving, "dense", metadata, marks, path.name, datetime.now(UTC))
     file = MasterFile(path, template(tree, {}, 0))
     try:

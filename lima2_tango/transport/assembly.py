@@ -15,7 +15,7 @@ from lima2_tango.core.frame import BLOCK_BYTES, Block, EndOfSeries, FrameSpec, L
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import Series
 
-from .window import NONE, Memory, create, size_of
+from .window import NONE, Memory, create, fence, size_of
 
 SHARE = 0.25
 """Part of the memory budget that a window takes, at most."""
@@ -66,10 +66,20 @@ class Intake:
         self._lend(self._begin).release()  # what was written and not taken
         memory.written[:] = 0
         memory.total[:] = NONE
-        memory.taken[0] = memory.closed[0] = 0
-        memory.reason[:] = 0
+        memory.taken[0] = 0
+        memory.reason[:, 0] = 0
         memory.run[1] = self._begin
         memory.run[0] += 1
+        memory.closed[0] = 0  # last: writers of older runs have no time in which they are wanted
+
+    def retire(self) -> bool:
+        """No run is on, and no writer is wanted. True where one is frozen in its writing: use this memory no more.
+
+        What it still writes when it goes on would stand in the frames of a later run.
+        """
+        self._memory.closed[0] = 1
+        fence()
+        return bool(self._memory.inside.any())
 
     def blocks(
         self, writers: int, names: Callable[[int], str], modules: int, series: Series, numbers: Sequence[int] = ()
@@ -96,8 +106,8 @@ class Intake:
                     taken += count
                     memory.taken[0] = taken
                     watch.moved()
-                elif memory.reason[0] and (memory.total[:writers] == taken).any():
-                    raise AgreementError(memory.reason.tobytes().rstrip(b"\0").decode(errors="replace"))
+                elif reason := self._reason(writers, taken):
+                    raise AgreementError(reason)
                 elif ended:
                     break
                 elif series.left:
@@ -114,6 +124,12 @@ class Intake:
         """Give the memory up; blocks that are still held keep it. Call once."""
         os.close(self._address.descriptor)
         self._lease.release()
+
+    def _reason(self, writers: int, taken: int) -> str:
+        """Why there are no more whole frames than these; empty where no writer has failed at this one."""
+        ended = np.flatnonzero(self._memory.total[:writers] == taken)
+        texts = [self._memory.reason[writer].tobytes().split(b"\0", 1)[0] for writer in ended]
+        return "; ".join(dict.fromkeys(text.decode(errors="replace") for text in texts if text))
 
     def _block(self, local: int, count: int, writers: int, modules: int) -> Block:
         memory = self._memory

@@ -1,5 +1,6 @@
 """Messages between the ranks of a job, and to oneself, all delivered by one thread."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Protocol
 from .fabric import Fabric, LocalFabric, LocalJob
 from .messages import Message, decode
 
+log = logging.getLogger(__name__)
+
 ACTIVE_SLEEP = 2e-3
 IDLE_SLEEP = 50e-3
 """MPI cannot wake a sleeper: probes are this far apart [s] while a run is on, and while none is."""
@@ -18,7 +21,7 @@ TICK = 0.05
 """Deadlines are looked at this often [s]."""
 
 Handler = Callable[[int, Message], None]
-"""Called with the MPI rank that sent the message; must not wait."""
+"""Called with the MPI rank that sent the message; must not wait. What it raises is logged: others still hear."""
 
 
 class World(Protocol):
@@ -64,6 +67,7 @@ class Channel:
         self.world = world
         self._handlers: list[Handler] = []
         self._tickers: list[Callable[[], None]] = []
+        self._failing: list[Callable[[], None]] = []
         self._outbox: deque[tuple[int, Message]] = deque()
         self._wake = threading.Event()
         self._closing = False
@@ -105,14 +109,29 @@ class Channel:
         return not self._thread.is_alive()
 
     def _deliver(self) -> None:
-        while not self._closing:
-            moved = self._send_queued() | self._receive()
-            for tick in self._tickers:
+        try:
+            while not self._closing:
+                moved = self._send_queued() | self._receive()
+                self._tick()
+                if not moved:
+                    self._wake.wait(self._pause())
+                    self._wake.clear()
+            self._send_queued()
+        except Exception:
+            log.exception(
+                "MPI rank %d neither sends nor hears messages any more: the others will miss it, restart the job",
+                self.world.rank,
+            )
+            raise
+
+    def _tick(self) -> None:
+        for tick in self._tickers:
+            try:
                 tick()
-            if not moved:
-                self._wake.wait(self._pause())
-                self._wake.clear()
-        self._send_queued()
+            except Exception:
+                if tick not in self._failing:  # once: it is called 20 times a second
+                    self._failing.append(tick)
+                    log.exception("MPI rank %d could not look after its run: Reset, or restart the job", self.rank)
 
     def _pause(self) -> float:
         if self.world.size == 1:
@@ -135,9 +154,17 @@ class Channel:
         while (arrived := self.world.poll()) is not None:
             moved = True
             source, data = arrived
-            self._hand_over(source, decode(data))
+            try:
+                message = decode(data)
+            except Exception:
+                log.exception("MPI rank %d got %d bytes from rank %d that are no message", self.rank, len(data), source)
+            else:
+                self._hand_over(source, message)
         return moved
 
     def _hand_over(self, source: int, message: Message) -> None:
         for handler in self._handlers:
-            handler(source, message)
+            try:
+                handler(source, message)
+            except Exception:
+                log.exception("MPI rank %d could not act on %s of rank %d: Reset", self.rank, message, source)

@@ -17,6 +17,9 @@ from .ring_link import RingIn
 from .spec import StreamSpec, StreamStatistics
 from .waiting import Pause, Watch
 
+DRAIN_LIMIT = 30.0
+"""A consumer that closes throws away what still comes for so long; then it aborts the stream [s]."""
+
 Operator = Callable[[Element], None]
 """What is done with an element on arrival; must retain its lease to keep it longer."""
 
@@ -125,7 +128,8 @@ class Consumer:
     def close(self) -> None:
         """Let go of the stream. What producers that live still send is thrown away until their ends, or their silence.
 
-        Elements whose leases are held stay readable.
+        One that has not ended after `DRAIN_LIMIT` seconds hears at its next send why nobody takes it. Elements whose
+        leases are held stay readable.
         """
         if self._closed:
             return
@@ -135,8 +139,11 @@ class Consumer:
             link.close()
 
     def _drain(self) -> None:
-        pause = Pause()
+        pause, deadline = Pause(), time.monotonic() + DRAIN_LIMIT
         while waiting := self._open & set(self._links):
+            if time.monotonic() > deadline:
+                self.abort(self._aborted or f"rank {self._fabric.rank} closed its end {DRAIN_LIMIT:g} s ago")
+                return
             for rank in waiting:
                 link = self._links[rank]
                 link.progress()

@@ -1,12 +1,14 @@
 """One rank's ways into the window of a receiver."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .window import REASON, Memory
+from .window import REASON, Memory, fence
 
 ROOM_LIMIT = 30.0
 """A receiver that takes no frame for so long is named, and the run ends [s]."""
@@ -57,17 +59,36 @@ class SharedOutlet:
         self._written = 0
 
     @property
-    def _over(self) -> bool:
-        """The receiver wants no more of this run: what comes for it goes nowhere."""
-        return bool(self._memory.closed[0]) or int(self._memory.run[0]) != self._run
-
-    @property
     def load(self) -> int:
         return self._written - int(self._memory.taken[0])
 
     def put(self, batch: Batch, which: NDArray[np.int64]) -> int:
-        if self._over:
-            return len(which)
+        with self._inside() as wanted:
+            return self._copy(batch, which) if wanted else len(which)
+
+    def end(self, error: str = "") -> None:
+        reason = np.frombuffer(error.encode()[: REASON - 1] + b"\0", np.uint8)
+        with self._inside() as wanted:
+            if wanted:
+                self._memory.reason[self._writer, : len(reason)] = reason
+                self._memory.total[self._writer] = self._written
+
+    @contextmanager
+    def _inside(self) -> Generator[bool]:
+        """While this rank writes; False where the receiver wants no more of this run: what comes for it goes nowhere.
+
+        First told, then asked, as the reader closes first and looks then (`assembly.Intake.retire`): of a writer that
+        comes while the window is closed, one of the two knows.
+        """
+        memory = self._memory
+        memory.inside[self._writer] = 1
+        fence()
+        try:
+            yield not memory.closed[0] and int(memory.run[0]) == self._run
+        finally:
+            memory.inside[self._writer] = 0
+
+    def _copy(self, batch: Batch, which: NDArray[np.int64]) -> int:
         memory = self._memory
         first = self._begin + self._written
         count: int = min(len(which), self._slots - (first - int(memory.free[0])))
@@ -81,10 +102,3 @@ class SharedOutlet:
             self._written += count
             memory.written[self._writer] = self._written  # last: what is counted is complete
         return max(0, count)
-
-    def end(self, error: str = "") -> None:
-        if self._over:
-            return
-        reason = np.frombuffer(error.encode()[:REASON], np.uint8)
-        self._memory.reason[: len(reason)] = reason
-        self._memory.total[self._writer] = self._written

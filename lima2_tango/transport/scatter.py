@@ -27,6 +27,8 @@ class Dealer:
         self._outlets, self._deal, self._series = outlets, deal, series
         self._layout = layout
         self._bits = np.array([1 << number for number in layout.numbers(source)], np.uint64)
+        self._out: dict[int, str] = {}
+        """Receivers that lack something of this source, and why: nothing more goes to them."""
         self.frames = 0
         """Handed over so far."""
 
@@ -34,25 +36,21 @@ class Dealer:
         """Copy all frames of a block to where they belong, then give the block back.
 
         Waits while a receiver has no room, and serves the others meanwhile: so no two ranks wait for each other.
-        What there is no room for at a receiver that is lost goes nowhere: the run ends with its name.
-        Raises AgreementError naming the receivers that make no room for `ROOM_LIMIT` seconds.
+        A receiver that makes no room, being lost or for `ROOM_LIMIT` seconds, or that cannot be reached, gets nothing
+        more, for what followed would stand where the frames that it lacks should be; `end` tells it so. The others
+        have the whole block, also where this raises AgreementError: it names those that failed in this block, and the
+        next block may follow. Any other error comes before the first frame was copied.
         """
         try:
             batch = self._batch(block)
             owners = self._deal(block.index, [outlet.load for outlet in self._outlets])
             left = {rank: np.flatnonzero(owners == rank) for rank in np.unique(owners).tolist()}
-            deadline = time.monotonic() + ROOM_LIMIT
-            while left:
-                if self._put(batch, left):
-                    deadline = time.monotonic() + ROOM_LIMIT
-                elif time.monotonic() > deadline:
-                    raise AgreementError(_no_room(left, int(block.index[0])))
-                else:
-                    self._give_up_lost(left)
-                    time.sleep(PAUSE)
+            failed = self._put_all(batch, left)
             self.frames += len(block)
         finally:
             block.lease.release()
+        if failed:
+            raise failed[0]
 
     def end(self, error: str = "") -> None:
         """Tell all receivers that no frame follows, and why, where there should be more: their runs fail with it.
@@ -60,19 +58,40 @@ class Dealer:
         Raises AgreementError where one of them does not listen any more.
         """
         failures: list[AgreementError] = []
-        for outlet in self._outlets:
+        for rank, outlet in sorted(enumerate(self._outlets), key=lambda item: item[0] in self._out):  # those last
             try:
-                outlet.end(error)
+                outlet.end(self._out.get(rank, error))
             except AgreementError as failure:  # the others have to be told all the same
-                failures.append(failure)
+                if rank not in self._out:
+                    failures.append(failure)
         if failures:
             raise failures[0]
 
-    def _put(self, batch: Batch, left: dict[int, NDArray[np.int64]]) -> bool:
+    def _put_all(self, batch: Batch, left: dict[int, NDArray[np.int64]]) -> list[AgreementError]:
+        """Copy what is left for each receiver, but for those that fail; the errors of these."""
+        failures: list[AgreementError] = []
+        deadline = time.monotonic() + ROOM_LIMIT
+        while left := {rank: which for rank, which in left.items() if rank not in self._out}:
+            if self._put(batch, left, failures):
+                deadline = time.monotonic() + ROOM_LIMIT
+            elif time.monotonic() > deadline:
+                failures.append(AgreementError(_no_room(left, int(batch.index[0]))))
+                self._out |= dict.fromkeys(left, failures[-1].what)
+            else:
+                self._give_up_lost(left)
+                time.sleep(PAUSE)
+        return failures
+
+    def _put(self, batch: Batch, left: dict[int, NDArray[np.int64]], failures: list[AgreementError]) -> bool:
         """Copy what there is room for; False where there is none at all."""
         moved = False
         for rank, which in list(left.items()):
-            count = self._outlets[rank].put(batch, which)
+            try:
+                count = self._outlets[rank].put(batch, which)
+            except Exception as error:  # noqa: BLE001 - one receiver's way is broken; the others get their frames
+                failures.append(_unreachable(rank, error))
+                self._out[rank] = failures[-1].what
+                continue
             moved |= count > 0
             if count == len(which):
                 del left[rank]
@@ -81,8 +100,9 @@ class Dealer:
         return moved
 
     def _give_up_lost(self, left: dict[int, NDArray[np.int64]]) -> None:
-        for rank in self._series.lost if self._series else ():
-            left.pop(rank, None)
+        """What there is no room for at a receiver that is lost goes nowhere."""
+        lost = self._series.lost if self._series else {}
+        self._out |= {rank: lost[rank] for rank in left if rank in lost}
 
     def _batch(self, block: Block) -> Batch:
         count, channels, rows, columns = block.data.shape
@@ -114,3 +134,10 @@ def _no_room(left: dict[int, NDArray[np.int64]], index: int) -> str:
         f"{who} took no frame for {ROOM_LIMIT:.0f} s, at frame {index} or one soon after: its processing or its disk "
         "has stopped moving; look at its log"
     )
+
+
+def _unreachable(rank: int, error: Exception) -> AgreementError:
+    """What to tell of a receiver that cannot be given frames."""
+    if isinstance(error, AgreementError):
+        return error
+    return AgreementError(f"receiver {rank} cannot be given frames ({error!r}): look at its log, then Reset")

@@ -16,6 +16,7 @@ import mmap
 import os
 import socket
 from dataclasses import asdict, dataclass
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -61,11 +62,6 @@ class Address:
         fields = json.loads(text)
         return cls(**{**fields, "shape": tuple(fields["shape"])})
 
-    @property
-    def near(self) -> bool:
-        """On this host."""
-        return self.host == socket.gethostname()
-
 
 class Memory:
     """The arrays of a window, as every rank that has mapped it sees them."""
@@ -84,8 +80,10 @@ class Memory:
         # By writer: frames written, and how many there are in all, `NONE` while it is not known.
         self.written: NDArray[np.int64] = self._array(np.int64, (WRITERS, LINE))[:, 0]
         self.total: NDArray[np.int64] = self._array(np.int64, (WRITERS, LINE))[:, 0]
-        # Why a writer ended too early, UTF-8; nothing where none did.
-        self.reason: NDArray[np.uint8] = self._array(np.uint8, (REASON,))
+        # By writer: not zero while it writes, so that nobody uses the memory again under a writer that is frozen there.
+        self.inside: NDArray[np.int64] = self._array(np.int64, (WRITERS, LINE))[:, 0]
+        # By writer: why it ended too early, UTF-8; nothing where it did not.
+        self.reason: NDArray[np.uint8] = self._array(np.uint8, (WRITERS, REASON))
         # By slot: global index and time of the frame; by writer and slot: its modules that are missing.
         self.index: NDArray[np.int64] = self._array(np.int64, (slots,))
         self.time: NDArray[np.float64] = self._array(np.float64, (slots,))
@@ -99,9 +97,19 @@ class Memory:
         return array
 
 
+def fence() -> None:
+    """What this thread has stored others see before it loads anything more, which x86-64 does not keep by itself.
+
+    To take a lock is an atomic instruction, and loads and stores do not pass one (Intel SDM, volume 3A, "Loads and
+    Stores Are Not Reordered with Locked Instructions").
+    """
+    with Lock():
+        pass
+
+
 def size_of(spec: FrameSpec, slots: int) -> int:
     """Bytes of a window."""
-    counters = 8 * LINE * (4 + 2 * WRITERS) + REASON + 8 * slots * (2 + WRITERS)
+    counters = 8 * LINE * (4 + 3 * WRITERS) + WRITERS * REASON + 8 * slots * (2 + WRITERS)
     return -(-counters // PAGE) * PAGE + slots * spec.nbytes
 
 

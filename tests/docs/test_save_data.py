@@ -1,4 +1,4 @@
-"""The page on saving reads a master file as it is written."""
+"""The page on saving reads a master file and data files as they are written."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from lima2_tango.saving.writer import SeriesWriter
 from lima2_tango.testing.sinks import METADATA, SPEC, make_block, pixels
 
 
-def test_frames_are_read_from_the_master_file(
+def test_frames_are_read_from_the_master_file_and_found_in_the_data_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saving, frames = SavingParams(base_path=str(tmp_path)), [np.arange(rank, 20, 2) for rank in range(2)]
@@ -30,4 +30,5 @@ def test_frames_are_read_from_the_master_file(
         if text.kind == "python":
             exec(text.body, {})
     shown = f"{(20, *SPEC.shape)} {pixels(SPEC, 7).sum()}"
-    assert capsys.readouterr().out.splitlines() == [shown, "frame 3 lacks modules [1, 2]"]
+    rows = [f"lima2_{rank}_00000.h5 frames {rank} to {18 + rank}" for rank in range(2)]
+    assert capsys.readouterr().out.splitlines() == [shown, "frame 3 lacks modules [1, 2]", *rows]

@@ -27,9 +27,9 @@ CROSSING = {"scattered": (30, 0), "assembled": (15, 15)}
 itself, and then it gives the near one as much."""
 SHORT_CUT = 1.0
 """[s]"""
-LOST_WITHIN = 15.0
-"""A run whose receivers are out of reach has ended within [s]: 3 s until the control gives one up, 5 s until its
-partners do, and 6 s at most for the others to end."""
+LOST_WITHIN = 25.0
+"""A run whose receivers are out of reach has ended within [s]: 5 s until its partners give one up, 10 s until the
+control does, and 6 s at most for the others to end."""
 READY_WITHIN = 40.0
 """After the cable is whole again [s]: TCP tries as long again as it has tried before."""
 

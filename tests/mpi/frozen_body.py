@@ -67,6 +67,7 @@ def frozen(rank, comm, topology, victim):
     pids = comm.allgather(os.getpid())
     others = comm.Split(color=int(comm.rank == victim))
     said = frames = None
+    others.Barrier()  # all have what they need of the victim for the two calls above
     if comm.rank != victim:
         if others.rank == 0:
             os.kill(pids[victim], signal.SIGSTOP)

@@ -352,7 +352,7 @@ def test_a_receiver_that_hangs_is_named_and_the_other_ends_with_its_files(
     hung = server_of(whole_system, "simulator_rcv2")
     hung.send_signal(signal.SIGSTOP)
     try:
-        record = lima.wait_end(identity)
+        record = lima.wait_end(identity, 2 * BOUND)
         lima.call("Reset")
         lima.write(None)
         sentence = explained(lima.call, "Prepare", "")
@@ -360,7 +360,7 @@ def test_a_receiver_that_hangs_is_named_and_the_other_ends_with_its_files(
     finally:
         hung.send_signal(signal.SIGCONT)
     assert record["state"] == "failed"
-    assert "receiver 1 (id00/limareceiver/simulator2): it has not answered for 3 s" in record["error"]
+    assert "receiver 1 (id00/limareceiver/simulator2): it has not answered for 10 s" in record["error"]
     for path in record["files"]:
         with h5py.File(path) as file:
             assert len(file[DATA])

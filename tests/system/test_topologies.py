@@ -103,12 +103,11 @@ def test_every_frame_is_in_the_master_file_once_and_exact(
     assert client.services.acquisition.nb_frames_acquired() == client.services.acquisition.nb_frames_xferred() == 61
 
 
+@pytest.mark.parametrize("case", [CASES["assembled"]], ids=["assembled"], indirect=True)
 def test_a_master_file_shows_frames_that_lack_modules_and_the_data_files_say_which(
     client: Conducted, case: tuple[Conducted, Json], tmp_path: Path
 ) -> None:
     det = case[1]
-    if "det.modules" not in det:
-        pytest.skip("its frames have no modules")
     holed = [{**module, "missing_every": {1: 5, 2: 7}.get(number, 0)} for number, module in enumerate(MODULES)]
     client.run(acq(client, det, {"acq.nb_frames": 40, "det.modules": holed}), client.proc(tmp_path))
     lacks = [tuple(m for m, every in ((1, 5), (2, 7)) if (index + 1) % every == 0) for index in range(40)]

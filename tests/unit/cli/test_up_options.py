@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from lima2_tango.cli import detached, main, output, rundir, up
+from lima2_tango.cli import detached, output, rundir, up
 from lima2_tango.cli.main import app
 
 CONFIG = Path(__file__).parents[3] / "config" / "single.yaml"

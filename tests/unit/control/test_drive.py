@@ -4,6 +4,7 @@ import json
 from functools import partial
 from threading import Event as Flag
 
+import h5py
 import numpy as np
 import pytest
 from driving import BOUND, driven, in_thread, until
@@ -15,6 +16,7 @@ from lima2_tango.core.encoded import frame_of
 from lima2_tango.core.errors import AgreementError, DataLossError, Lima2Error, NotAvailableError, ParamError, StateError
 from lima2_tango.core.state import State
 from lima2_tango.processing.rows import ROI
+from lima2_tango.transport import pulse
 
 ENDLESS = {"nb_frames": 0, "expo_time": 2000}
 ROWS = {"statistics": {"rect_rois": [{"topleft": {"x": 3}, "dimensions": {"x": 9, "y": 1}}]}}
@@ -186,6 +188,28 @@ def test_a_receiver_that_falls_silent_is_named_and_the_others_end(tmp_path, monk
         assert job.control.machine.state is State.FAULT
         assert record.error in job.drive.last_error
         until(lambda: job.receivers[0].machine.state is State.IDLE)
+
+
+def test_a_receiver_that_answers_again_in_time_costs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(follow, "SETTLE_LIMIT", 0.1)
+    with driven(2) as job:
+        job.write(tmp_path, nb_frames=40)
+        identity = job.acquire()
+        job.ranks[1].go_silent()
+        until(lambda: job.run.over.is_set(), "the ranks agree that it is over")
+        assert not job.run.ended.wait(10 * follow.SETTLE_LIMIT)
+        job.ranks[1].breaks.clear()
+        assert job.run.ended.wait(BOUND)
+        record = job.drive.record(identity)
+        assert (record.state, record.error) == ("done", "")
+        assert (record.nb_frames_acquired, record.nb_frames_saved) == (40, 40)
+        with h5py.File(tmp_path / "lima2_master.h5") as file:
+            assert "valid" not in file["entry_0000/instrument/detector"]
+            assert len(file["entry_0000/measurement/data"]) == 40
+
+
+def test_the_control_waits_for_a_receiver_as_long_as_the_ranks_do():
+    assert follow.SILENCE == pulse.SILENCE
 
 
 def test_a_failing_camera_is_fault_with_rank_and_frame_until_reset(tmp_path):

@@ -16,6 +16,8 @@ MISSING = "entry_0000/instrument/detector/missing_modules"
 VALID = "entry_0000/instrument/detector/valid"
 LEAST = {**SHARED, "dispatch_mode": "least_loaded"}
 KEPT = {**PARTIAL, "topology": "kept_partial_frames"}
+BOX = {"topleft": {"x": 1, "y": 2}, "dimensions": {"x": 5, "y": 4}}
+RING = {"center": {"x": 9.0, "y": 9.0}, "r1": 2.0, "r2": 5.0, "a1": 0.0, "a2": 90.0}
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +99,20 @@ def test_a_frame_that_a_part_is_lost_of_lacks_the_modules_of_that_receiver(tmp_p
         assert masks(tmp_path / "lima2_master.h5", 8) == [0] * 5 + [0b1111] + [0] * 2
 
 
+def test_a_frame_that_lacks_all_modules_of_one_receiver_is_valid_and_the_mask_names_them(tmp_path):
+    late = [{**module, "receiver": n % 2, "missing_every": 4 if n % 2 else 0} for n, module in enumerate(MODULES)]
+    with driven(2) as job:
+        write(job, tmp_path, {**KEPT, "modules": late}, nb_frames=8)
+        job.complete()
+        with h5py.File(tmp_path / "lima2_master.h5") as file:
+            assert VALID not in file
+            frames = file[DATA][...]
+        with h5py.File(tmp_path / "lima2_1_00000.h5") as file:
+            assert np.flatnonzero(file[VALID][...] == 0).tolist() == [3]
+    assert masks(tmp_path / "lima2_master.h5", 8) == [0, 0, 0, 0b1010] * 2
+    assert all(np.array_equal(frame, expected(KEPT, i, (1, 3) if i % 4 == 3 else ())) for i, frame in enumerate(frames))
+
+
 def test_a_part_is_no_frame(tmp_path):
     with driven(2) as job:
         write(job, None, KEPT, nb_frames=3)
@@ -110,13 +126,30 @@ def test_a_part_is_no_frame(tmp_path):
     [
         (KEPT, {"accumulation": {"enabled": True, "nb_frames": 2}}, "$.accumulation.enabled"),
         (KEPT, {"class_name": "LimaProcessingFailing"}, "$.class_name"),
+        (KEPT, {"statistics": {"rect_rois": [BOX]}}, "$.statistics.rect_rois"),
+        (KEPT, {"statistics": {"arc_rois": [RING]}}, "$.statistics.arc_rois"),
+        (KEPT, {"profiles": {"rois": [BOX], "directions": ["vertical"]}}, "$.profiles.rois"),
+        (KEPT, {"mask": {"enabled": True, "path": "mask.npy"}}, "$.mask.path"),
+        (
+            KEPT,
+            {"max_countrate_protection": {"enabled": True, "pixel_capacity_override": [BOX]}},
+            "$.max_countrate_protection.pixel_capacity_override",
+        ),
         ({**KEPT, "modules": MODULES[:1]}, {}, "$.det.modules"),
     ],
-    ids=["sums", "other pipelines", "no module"],
+    ids=["sums", "other pipelines", "rectangles", "arcs", "profiles", "mask", "capacities", "no module"],
 )
-def test_what_parts_cannot_do_is_refused(tmp_path, det, proc, path):
+def test_what_parts_cannot_do_is_refused_with_its_address(tmp_path, det, proc, path):
     with driven(2) as job:
         write(job, tmp_path, det, proc)
         with pytest.raises(ParamError) as refused:
             job.prepare()
         assert refused.value.path == path
+
+
+@pytest.mark.parametrize("block", ["statistics", "profiles", "mask"])
+def test_regions_that_are_switched_off_are_none(tmp_path, block):
+    given = {"statistics": {"rect_rois": [BOX]}, "profiles": {"rois": [BOX], "directions": ["vertical"]}}
+    with driven(2) as job:
+        write(job, tmp_path, KEPT, {block: {**given.get(block, {"path": "mask.npy"}), "enabled": False}}, nb_frames=3)
+        assert job.complete().state == "done"

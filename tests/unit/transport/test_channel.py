@@ -111,3 +111,59 @@ def test_a_rank_that_there_is_not_is_an_error():
 
 def test_a_channel_that_was_never_opened_can_be_closed():
     assert Channel(WorldOfOne()).close()
+
+
+def test_what_a_handler_raises_is_logged_and_the_others_still_hear(job, caplog):
+    def broken(source, message):
+        raise ValueError("cannot count to three")
+
+    job[1].subscribe(broken)
+    inbox = Inbox(job[1], 2)
+    for channel in job:
+        channel.open()
+    job[0].send(1, RollCall("a"))
+    job[0].send(1, RollCall("b"))
+    assert inbox.complete.wait(BOUND)
+    assert [message.run for _, message in inbox.messages] == ["a", "b"]
+    assert "MPI rank 1 could not act on RollCall(run='a') of rank 0" in caplog.text
+    assert "cannot count to three" in caplog.text
+
+
+def test_a_deadline_that_cannot_be_looked_at_is_logged_once(job, caplog):
+    looked = Event()
+    times = []
+
+    def broken():
+        times.append(1)
+        if len(times) > 3:
+            looked.set()
+        raise ValueError("no clock")
+
+    job[0].subscribe(lambda source, message: None, broken)
+    job[0].open()
+    assert looked.wait(BOUND)
+    assert caplog.text.count("MPI rank 0 could not look after its run") == 1
+
+
+def test_bytes_that_are_no_message_are_logged_and_the_next_is_heard(job, caplog):
+    inbox = Inbox(job[1], 1)
+    job[0].world.send(1, b"\x00\x01 nonsense")
+    for channel in job:
+        channel.open()
+    job[0].send(1, RollCall("a"))
+    assert inbox.complete.wait(BOUND)
+    assert "MPI rank 1 got 11 bytes from rank 0 that are no message" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_channel_that_ends_by_an_error_says_so(caplog):
+    channel = memory_job(1)[0]
+
+    def gone():
+        raise OSError("the network is down")
+
+    channel.world.poll = gone
+    channel.open()
+    channel._thread.join(BOUND)
+    assert not channel._thread.is_alive()
+    assert "MPI rank 0 neither sends nor hears messages any more" in caplog.text

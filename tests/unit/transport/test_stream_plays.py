@@ -1,7 +1,9 @@
 """Streams between ranks of one process: everything but MPI itself."""
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from lima2_tango.core.errors import AgreementError, MemoryBudgetError
 from lima2_tango.core.frame import Block, Lease
 from lima2_tango.testing.streams import Play, random_play, run
+from lima2_tango.transport import consumer as consumer_module
+from lima2_tango.transport import message_link
 from lima2_tango.transport.fabric import LocalFabric, LocalJob
 from lima2_tango.transport.stream import Consumer, Producer, SendMode, StreamSpec
 
@@ -82,7 +86,8 @@ def test_plays_drawn_at_random(seed):
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "messages"])
 class TestOnePair:
     @pytest.fixture
-    def ends(self, shared):
+    def ends(self, shared, monkeypatch):
+        monkeypatch.setattr(message_link, "BEAT", 0.05)  # several in the silence that follows
         fabrics = job(2, shared)
         made = spec(silence=0.3)
         producer, consumer = Producer(fabrics[0], made), Consumer(fabrics[1], made)
@@ -270,3 +275,27 @@ def test_a_rank_without_part_is_refused():
         Producer(fabric, spec(producers=(1,)))
     with pytest.raises(ValueError, match="rank 0 is no consumer"):
         Consumer(fabric, spec())
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "messages"])
+def test_a_consumer_that_closes_waits_for_no_producer_without_a_bound(shared, monkeypatch):
+    monkeypatch.setattr(consumer_module, "DRAIN_LIMIT", 0.2)
+    fabrics, made = job(2, shared), spec(silence=0.5)
+    told = []
+
+    def send_for_ever():
+        try:
+            for number in count():
+                producer.send(block(number))
+        except AgreementError as error:
+            told.append(error.what)
+
+    producer, consumer = Producer(fabrics[0], made), Consumer(fabrics[1], made)
+    thread = threading.Thread(target=send_for_ever)
+    thread.start()
+    consumer.take().lease.release()
+    consumer.close()
+    thread.join(BOUND)
+    assert [text for text in told if "takes no more: rank 1 closed its end 0.2 s ago" in text] == told != []
+    with suppress(AgreementError):  # nobody listens any more
+        producer.close()

@@ -320,7 +320,6 @@ def test_sources_that_count_differently_are_a_loss():
 def test_another_rank_maps_the_window_by_its_address():
     rig = Rig(1, layout_of(1), 1)
     address = Address.parse(rig.intakes[0].address)
-    assert address.near
     rig.intakes[0].memory.frames[3, 1, 2, 5] = 4711
     assert attach(address, SPEC).frames[3, 1, 2, 5] == 4711
     with pytest.raises(AgreementError, match="same acq_params"):
