@@ -23,6 +23,8 @@ Example: lima2 web --device id00/limacontrol/simulator --tango-host localhost:10
 Example: lima2 web simulator --listen 0.0.0.0 --token-file ~/.lima2/tokens --certificate cert.pem --key key.pem
 """
 PORT = 8000
+NICENESS = 10
+"""Who looks on gives way to who acquires, on the same computer."""
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")]
 Listen = Annotated[
@@ -77,6 +79,7 @@ def web(
     host, name, found, known = _what(system, folder, device, tuple(receivers or ()), tango_host)
     what = What(host, name, found, title or known, rate)
     where = Where(listen, port, tuple(names or ()), token_file, certificate, key)
+    os.nice(NICENESS)
     with _interruptible(), serving(what, where) as page:
         _tell(page.url, page.tokens.names)
         page.run()

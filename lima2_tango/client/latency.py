@@ -1,4 +1,4 @@
-"""How long devices take to answer: `python -m lima2_tango.client.latency HOST:PORT SECONDS DEVICE...`
+"""How long devices take to answer: `python -m lima2_tango.client.latency HOST:PORT SECONDS CLIENTS DEVICE...`
 
 A process of its own, as every client is: what it measures is not disturbed by the one that measures.
 """
@@ -6,6 +6,7 @@ A process of its own, as every client is: what it measures is not disturbed by t
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import tango
 
@@ -27,9 +28,11 @@ def poll(tango_host: str, seconds: float, names: list[str]) -> list[float]:
 
 
 def main() -> None:
-    """Print the times as JSON."""
-    _, tango_host, seconds, *names = sys.argv
-    json.dump(poll(tango_host, float(seconds), names), sys.stdout)
+    """Print the times of all clients as JSON; each has a thread and connections of its own."""
+    _, tango_host, seconds, clients, *names = sys.argv
+    with ThreadPoolExecutor(int(clients)) as threads:
+        asked = [threads.submit(poll, tango_host, float(seconds), names) for _ in range(int(clients))]
+    json.dump([taken for one in asked for taken in one.result()], sys.stdout)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -12,6 +14,7 @@ import hdf5plugin  # noqa: F401 - to read what the writer compressed
 import numpy as np
 import psutil
 from lima2.client.services import ConductorServices
+from numpy.typing import NDArray
 
 from lima2_tango.cli.process import environment
 from lima2_tango.cli.system import System
@@ -20,6 +23,7 @@ from lima2_tango.core.errors import DataLossError, Lima2Error
 from .rig import Json, Rig, configuration, folder_in_memory
 from .row import Row, Tell
 
+Times = NDArray[np.float64]
 GOAL_MS = 20.0
 """Bound of the 99th percentile of a read of `acq_state` [ms]."""
 GOAL_GROWTH = 0.5
@@ -40,20 +44,16 @@ def measure(short: bool, tell: Tell) -> list[Row]:
 
 def _measure(rig: Rig, folder: Path, seconds: float, tell: Tell) -> list[Row]:
     client, system = rig.client, rig.system
-    client.acquisition.prepare(**_parameters(rig, folder))
+    client.acquisition.prepare(**flat_out(rig, folder))
     client.acquisition.start()
     tell(f"flat out for {seconds:g} s")
-    reads = subprocess.Popen(
-        [sys.executable, "-m", "lima2_tango.client.latency", system.tango_host, str(seconds), *system.receivers],
-        stdout=subprocess.PIPE,
-        env=environment(),
-    )
-    growth = _memory_growth(system, seconds, folder)
-    latencies = np.array(json.loads(reads.communicate(timeout=SETTLED + seconds)[0])) * 1e3
+    with polling(system, seconds) as latency:
+        growth = _memory_growth(system, seconds, folder)
+        latencies = latency()
     client.acquisition.stop()
     rig.wait_end(time.monotonic())
     frames: int = client.pipeline.progress()
-    lost = _lost(client, frames)
+    lost = lost_in_files(client, frames)
     p99 = float(np.percentile(latencies, 99))
     detail = (
         f"{len(latencies)} reads, median {np.median(latencies):.2f} ms, worst {latencies.max():.1f} ms; "
@@ -66,8 +66,19 @@ def _measure(rig: Rig, folder: Path, seconds: float, tell: Tell) -> list[Row]:
     return rows
 
 
-def _parameters(rig: Rig, folder: Path) -> Json:
-    """An endless run of `gray8` frames."""
+@contextmanager
+def polling(system: System, seconds: float, clients: int = 1) -> Generator[Callable[[], Times]]:
+    """Clients read `acq_state` of each receiver for so long; what is given waits for the times of all reads [ms]."""
+    command = [sys.executable, "-m", "lima2_tango.client.latency", system.tango_host, str(seconds), str(clients)]
+    with subprocess.Popen([*command, *system.receivers], stdout=subprocess.PIPE, env=environment()) as reads:
+        try:
+            yield lambda: np.array(json.loads(reads.communicate(timeout=SETTLED + seconds)[0])) * 1e3
+        finally:
+            reads.kill()
+
+
+def flat_out(rig: Rig, folder: Path) -> Json:
+    """Parameters of an endless run of `gray8` frames."""
     generator = rig.client.acquisition.default_params()[1]["det"]["generator"]
     return rig.parameters(folder, 0, {"nb_prefetch_frames": 16, "generator": {**generator, "pixel_type": "gray8"}})
 
@@ -79,19 +90,19 @@ def _memory_growth(system: System, seconds: float, folder: Path) -> float:
     while (now := time.monotonic() - begin) < seconds:
         if now > min(SETTLED, seconds / 2):
             samples.append((now, sum(process.memory_info().rss for process in processes) / 1e6))
-        _make_room(folder)
+        check_room(folder)
         time.sleep(0.2)
     times, sizes = np.array(samples).T
     return float(np.polyfit(times, sizes, 1)[0] * 60)
 
 
-def _make_room(folder: Path) -> None:
+def check_room(folder: Path) -> None:
     """The run may be longer than the memory: complain in time rather than let the machine stop."""
     if shutil.disk_usage(folder).free < 2**30:
         raise Lima2Error(f"less than 1 GiB is left in {folder}: P11 needs a machine with more memory, or --short")
 
 
-def _lost(client: ConductorServices, frames: int) -> int:
+def lost_in_files(client: ConductorServices, frames: int) -> int:
     """Frames that the master file does not have; raises DataLossError where they are not those taken."""
     path, dataset = client.pipeline.master_files()["frame"]
     with h5py.File(path) as file:

@@ -9,6 +9,7 @@ from lima2_tango.processing.kernels.warm import warm
 
 from . import (
     assembly,
+    crowd,
     dectris,
     integration,
     live,
@@ -38,6 +39,7 @@ ROWS: dict[str, Measure] = {
     "P9": streams.measure,
     "P10": throughput.measure_scaling,
     "P11": responsiveness.measure,
+    "Web": crowd.measure,
     "Plan": model.measure,
 }
 
