@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lima2_tango.core.errors import DetectorError, ParamError
 from lima2_tango.core.frame import PixelType
+from lima2_tango.core.imagefiles import undamaged
 
 if TYPE_CHECKING:
     from ._stored import StoredFrames
@@ -178,6 +179,15 @@ class FabioFile(FrameFile):
             self._image = None
 
     def _read(self, first: int, step: int, out: NDArray[np.generic]) -> None:
+        try:
+            with undamaged():
+                self._read_whole(first, step, out)
+        except BaseException:
+            self.close()  # it keeps what it has decoded of a damaged frame
+            raise
+
+    def _read_whole(self, first: int, step: int, out: NDArray[np.generic]) -> None:
+        """Raises ValueError for frames that are not like the first one."""
         if self._image is None:
             self._image = self._open()
         for position, number in enumerate(range(first, first + len(out) * step, step)):
@@ -195,10 +205,12 @@ class FabioFile(FrameFile):
 
     def _check(self) -> None:
         try:
-            self._image = self._open()
-            frames, data = self._image.nframes, self._image.data
+            with undamaged():
+                self._image = self._open()
+                frames, data = self._image.nframes, self._image.data
         except UNREADABLE as error:
-            raise ParamError("$.det.file_type", self._type, f"{self.path} cannot be read: {error}") from error
+            what = " ".join(str(error).split()) or type(error).__name__
+            raise ParamError("$.det.file_type", self._type, f"{self.path} cannot be read: {what}") from error
         if self._type is not FileType.AUTO and not isinstance(self._image, _image_class(self._type)):
             reason = f"{self.path} is something else ({type(self._image).__name__}): set $.det.file_type to auto"
             raise ParamError("$.det.file_type", self._type, reason)

@@ -13,6 +13,8 @@ from lima2_tango.core.errors import ParamError
 
 ANSWER = "$.files"
 """Where refusals point to: the files that were named."""
+LATEST = 2.5e11
+"""Seconds since the epoch of the last times that have a date, in the year 9892."""
 STEPS = 8
 """Groups that the default plot of a NeXus file may be deep."""
 
@@ -51,7 +53,7 @@ def look_into(path: Path, dataset: str) -> list[Record]:
                 images = images[images.attrs.get("signal", "data")]
             record = _record(images)
             sources = _sources(record.path, images) if images.is_virtual else []
-    except (OSError, KeyError, RuntimeError, AttributeError) as error:
+    except (OSError, KeyError, RuntimeError, AttributeError, TypeError, ValueError) as error:
         what = " ".join(str(error).split())
         raise ParamError(ANSWER, str(path), f"no images can be read ({what}); is it complete? Say --dataset") from error
     behind = [_row_by_row(source, name) for source, name in sources]
@@ -87,7 +89,7 @@ def _record(images: Any) -> Record:
         Path(images.file.filename),
         images.name,
         _numbers(detector, rows, images.is_virtual),
-        _column(detector, "start_time", rows, np.dtype(np.float64)),
+        _times(detector, rows),
         _column(detector, "valid", rows, np.dtype(np.bool_)),
         _acquisition(detector),
         _text(detector, "fabrication/model"),
@@ -104,14 +106,23 @@ def _home(images: Any) -> Any:
 
 def _numbers(detector: Any, rows: int, master: bool) -> NDArray[np.int64]:
     """Of a data file of ours, or of a master file."""
-    if "frame_idx" in detector and detector["frame_idx"].shape == (rows,):
-        found: NDArray[np.int64] = detector["frame_idx"][...].astype(np.int64)
-        return found
+    found = detector.get("frame_idx")
+    if isinstance(found, h5py.Dataset) and found.shape == (rows,) and found.dtype.kind in "iu":
+        return np.asarray(found[...], np.int64)
     receiver = detector.get("receiver")
-    if receiver is not None and "first_frame" in receiver:
-        first, last = (int(receiver[name][()]) for name in ("first_frame", "last_frame"))
+    ends: list[Any] = []
+    if isinstance(receiver, h5py.Group):
+        ends = [receiver.get(name) for name in ("first_frame", "last_frame")]
+    if ends and all(isinstance(end, h5py.Dataset) and end.shape == () and end.dtype.kind in "iu" for end in ends):
+        first, last = (int(end[()]) for end in ends)
         return np.linspace(first, last, rows).round().astype(np.int64)
     return np.arange(rows, dtype=np.int64) if master else np.empty(0, np.int64)
+
+
+def _times(detector: Any, rows: int) -> NDArray[np.float64]:
+    """0 where the file has something that is no time."""
+    found = _column(detector, "start_time", rows, np.dtype(np.float64))
+    return np.where((found >= 0) & (found < LATEST), found, 0.0)
 
 
 def _column(detector: Any, name: str, rows: int, dtype: np.dtype) -> NDArray[Any]:

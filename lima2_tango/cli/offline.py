@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -19,6 +18,7 @@ from lima2_tango.core.errors import Lima2Error, ParamError, SavingError
 from lima2_tango.processing.offline import find_pipeline
 
 from .acquiring import BAD_INPUT, FAILED, INTERRUPTED, OK, Interruption
+from .paramfile import read_file
 
 EXAMPLES = """Example: lima2 process data/scan_master.h5 --pipeline Legacy -o again.h5
 
@@ -99,16 +99,20 @@ def read_parameters(path: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Acquisition and processing parameters of a JSON or YAML file, without one none; raises ParamError."""
     if path is None:
         return {}, {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise ParamError("--params", str(path), f"it cannot be read: {' '.join(str(error).split())}") from error
+    content = read_file(path)
     if not isinstance(content, dict):
         raise ParamError("--params", str(path), "give an object of processing parameters")
     for acquisition, processing in BESIDE:
         if acquisition in content or processing in content:
-            return content.get(acquisition) or {}, content.get(processing) or {}
+            return _block(content, acquisition), _block(content, processing)
     return {}, content
+
+
+def _block(content: dict[str, Any], name: str) -> dict[str, Any]:
+    found = content.get(name) or {}
+    if not isinstance(found, dict):
+        raise ParamError(f"$.{name}", found, "give an object of parameters")
+    return found
 
 
 def _named(processing: dict[str, Any], pipeline: str | None) -> dict[str, Any]:
@@ -119,7 +123,7 @@ def _named(processing: dict[str, Any], pipeline: str | None) -> dict[str, Any]:
             raise ParamError("--pipeline", None, "name the pipeline, or give class_name in --params")
         return processing
     name = find_pipeline(pipeline).class_name
-    if inside not in {None, name}:
+    if inside is not None and inside != name:
         raise ParamError("$.class_name", inside, f"--pipeline says {name}: leave one of them out")
     return {**processing, "class_name": name}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-import yaml
 from rich.console import Console
 
 from lima2_tango.client import Client, connect
@@ -18,6 +17,7 @@ from lima2_tango.core.state import State
 
 from .acquiring import BAD_INPUT, Order, Outcome, acquire
 from .deaths import witness
+from .paramfile import read_file
 from .rundir import check_awake, find_system
 from .up import AsJson, Folder, Name
 
@@ -159,10 +159,7 @@ def saving(folder: str | None, prefix: str | None) -> dict[str, object] | None:
 
 def read_params(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Acquisition and processing parameters of a JSON or YAML file; raises ParamError."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise ParamError("--params", str(path), f"it cannot be read: {' '.join(str(error).split())}") from error
+    content = read_file(path)
     if isinstance(content, dict):
         for (acq, proc), other in FILES.items():
             if acq in content and not content.keys() - {acq, proc, other}:

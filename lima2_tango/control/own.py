@@ -32,6 +32,10 @@ def own_pipeline(plugin: PipelinePlugin, legacy: Params, asked: Mapping[str, Any
     `legacy` are the parameters as a whole, `asked` those of `$.pipeline` in them. Raises ParamError for what is asked
     twice, of Legacy alone, or refused by the pipeline.
     """
+    if "pipeline" in asked:
+        raise ParamError(
+            "$.pipeline.pipeline", asked["pipeline"], "one pipeline takes the place of Legacy: leave it out"
+        )
     fields = type(legacy).model_fields
     shared = (set(plugin.params.model_fields) & set(fields)) - NOT_SHARED
     for key in shared & set(asked):
@@ -94,7 +98,7 @@ def _parsed(plugin: PipelinePlugin, found: Mapping[str, Any], shared: set[str]) 
         key = re.split(r"[.\[]", error.path)[1]
         if key in shared:
             raise
-        raise ParamError(f"$.pipeline{error.path[1:]}", found.get(key), error.reason) from error
+        raise ParamError(f"$.pipeline{error.path[1:]}", error.value, error.reason) from error
 
 
 def _ranked(params: Params, legacy: Params, shared: set[str]) -> Params:

@@ -1,20 +1,22 @@
 """What the clients wrote for the next run: acquisition parameters, and a pipeline with its own."""
 
 import json
+import logging
 from dataclasses import dataclass, replace
+from functools import cache
 from threading import RLock
 from typing import Any
 
 from lima2_tango.cameras.base import Plugin
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.params import Params
-from lima2_tango.core.plugins import available, load
 from lima2_tango.core.storage import SavingParams
-from lima2_tango.processing.plugin import PipelinePlugin
+from lima2_tango.processing.plugin import PipelinePlugin, installed
 
 from .own import own_pipeline
 from .settings import Settings
 
+log = logging.getLogger(__name__)
 DEFAULT_PIPELINE = "LimaProcessingLegacy"
 """What a control processes with until a client chooses."""
 
@@ -43,9 +45,16 @@ class Choice:
 
 
 def pipelines() -> dict[str, PipelinePlugin]:
-    """Every pipeline by the name of its Tango class."""
-    found = [load("processing.pipelines", name) for name in available("processing.pipelines")]
-    return {plugin.class_name: plugin for plugin in found}
+    """Every pipeline by the name of its Tango class; what keeps others from being one is in the log, once."""
+    found, faults = installed()
+    for fault in faults:
+        _warn(fault)
+    return found
+
+
+@cache
+def _warn(fault: str) -> None:
+    log.warning(fault)
 
 
 def choose(text: str, settings: Settings) -> Choice:
@@ -66,9 +75,9 @@ def choose(text: str, settings: Settings) -> Choice:
 
 def _pipeline(name: object, path: str = "$.class_name") -> PipelinePlugin:
     known = pipelines()
-    if name not in known:
-        raise ParamError(path, name, f"choose one of {', '.join(sorted(known))}")
-    return known[str(name)]
+    if not isinstance(name, str) or name not in known:
+        raise ParamError(path, name, "; ".join([f"choose one of {', '.join(sorted(known))}", *installed()[1]]))
+    return known[name]
 
 
 def by_default(name: str, settings: Settings) -> Choice:

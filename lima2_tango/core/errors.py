@@ -35,6 +35,7 @@ class ParamError(Lima2Error):
     def __init__(self, path: str, value: object, reason: str) -> None:
         super().__init__(f"{path} = {_shown(value)}: {reason}", path=path)
         self.path = path
+        self.value = value
         self.reason = reason
 
 

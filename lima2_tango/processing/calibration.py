@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import FrameSpec
 
-from .images import load_image
-from .matrix import BINS_MAX, Matrix, load_matrix
+from .images import LARGEST, load_image
+from .matrix import BINS_MAX, IMAGE_BINS_MAX, Matrix, load_matrix
 from .nodes.integration import Dummy, ErrorModel, Integration
 from .pipelines.fai import IntegrationParams
 from .products import PixelTables
 
 NORMALISATIONS = ("flat_path", "solid_angle_path", "polarization_path", "absorption_path")
-IMAGE_BINS_MAX = 2**26
-"""Bins of an image that is made of a frame, at most: more than any detector has pixels for."""
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""Weights below would make averages that single precision does not hold."""
 Load = Callable[[str], NDArray[np.float64] | None]
 """The flat image of a parameter, None where its path is empty."""
 
@@ -57,6 +57,9 @@ def calibrated(
 
 
 def dummy_of(params: IntegrationParams) -> Dummy | None:
+    """Raises ParamError for one that a vector cannot hold."""
+    if params.do_dummy and abs(params.dummy) > LARGEST:
+        raise ParamError("$.fai.dummy", params.dummy, f"empty bins get it, in single precision: {LARGEST:.1e} at most")
     return Dummy(params.dummy, params.delta_dummy) if params.do_dummy else None
 
 
@@ -78,7 +81,7 @@ def _check_variances(params: IntegrationParams, model: ErrorModel) -> None:
 def _weight(
     params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None, load: Load
 ) -> NDArray[np.float64]:
-    """The product of all normalisations, 0 where a pixel is masked or its product is not above 0."""
+    """The product of all normalisations, 0 where a pixel is masked or its product is less than `SMALLEST`."""
     weight = np.full(math.prod(spec.shape), params.normalization_factor)
     for name in NORMALISATIONS:
         factor = load(name)
@@ -92,7 +95,7 @@ def _weight(
         weight[masked != 0] = 0
     if valid is not None:
         weight[~np.broadcast_to(valid, spec.shape).reshape(-1)] = 0
-    return np.where(weight > 0, weight, 0.0)
+    return np.where(weight >= SMALLEST, weight, 0.0)
 
 
 def _variance(params: IntegrationParams, load: Load) -> NDArray[np.float64] | None:

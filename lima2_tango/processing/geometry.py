@@ -12,8 +12,10 @@ from lima2_tango.core.errors import Lima2Error, ParamError
 from lima2_tango.core.frame import FrameSpec
 
 from .images import load_image
-from .matrix import BINS_MAX
+from .matrix import BINS_MAX, IMAGE_BINS_MAX
 
+PIXELS_MAX = 2**28
+"""Of a frame: more than any detector has."""
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, AssertionError)
 """What pyFAI raises for a file that is no geometry."""
 
@@ -95,9 +97,20 @@ def calibrate(
     bins = grid.bins or min(BINS_MAX, integrator.guess_npt_rad())
     if not 1 <= bins <= BINS_MAX:
         raise ParamError("--bins", bins, f"give 1 to {BINS_MAX}, or 0 for one a pixel")
-    if not 1 <= grid.azimuths <= BINS_MAX:
-        raise ParamError("--azimuths", grid.azimuths, f"give 1 (whole rings) to {BINS_MAX}")
-    made = replace(grid, bins=bins)
+    if not 1 <= grid.azimuths <= BINS_MAX or bins * grid.azimuths > IMAGE_BINS_MAX:
+        reason = f"give 1 (whole rings) to {BINS_MAX}, and with --bins {bins} not more than {IMAGE_BINS_MAX // bins}"
+        raise ParamError("--azimuths", grid.azimuths, reason)
+    try:
+        return _calibrated(integrator, replace(grid, bins=bins), shape, masked, polarization)
+    except MemoryError as error:
+        reason = f"this host has not enough memory for {shape[0]} x {shape[1]} pixels: use a larger one"
+        raise ParamError("GEOMETRY", str(poni), reason) from error
+
+
+def _calibrated(
+    integrator: Any, made: Grid, shape: tuple[int, int], masked: NDArray[np.bool_], polarization: float | None
+) -> Calibrated:
+    """What can be made of a geometry; raises MemoryError."""
     azimuth = None
     if made.azimuths > 1:
         matrix, radius1d, azimuth = _matrix_of_parts(integrator, made, shape, masked)
@@ -138,13 +151,31 @@ def _load(poni: Path) -> Any:
         if "distance" not in text or "poni1" not in text:
             raise ValueError("Distance, Poni1 and Poni2 are not in it")
         integrator = pyFAI.load(str(poni))
-        usable = np.isfinite([integrator.dist, integrator.poni1, integrator.poni2]).all() and integrator.dist > 0
+        fault = _fault(integrator)
     except UNREADABLE as error:
         reason = f"it cannot be read as a geometry ({' '.join(str(error).split())}): give a .poni file of pyFAI"
         raise ParamError("GEOMETRY", str(poni), reason) from error
-    if not usable:
-        raise ParamError("GEOMETRY", str(poni), f"its distance is {integrator.dist} m: calibrate again")
+    if fault:
+        raise ParamError("GEOMETRY", str(poni), f"{fault}: calibrate again")
     return integrator
+
+
+def _fault(integrator: Any) -> str:
+    """What is no geometry in it; pyFAI takes any number."""
+    detector = integrator.detector
+    for name in ("dist", "poni1", "poni2", "rot1", "rot2", "rot3"):
+        if not np.isfinite(value := getattr(integrator, name)):
+            return f"its {name} is {value}"
+    lengths = {"distance": integrator.dist, "pixel height": detector.pixel1, "pixel width": detector.pixel2}
+    if integrator.wavelength:
+        lengths["wavelength"] = integrator.wavelength
+    for name, value in lengths.items():
+        if value is None or not (np.isfinite(value) and value > 0):
+            return f"its {name} is {value} m"
+    shape = detector.shape
+    if shape is not None and (len(shape) != 2 or not all(int(length) == length > 0 for length in shape)):
+        return f"its detector has the shape {tuple(shape)}, not rows and columns"
+    return ""
 
 
 def _shape_of(integrator: Any, asked: tuple[int, int] | None, poni: Path) -> tuple[int, int]:
@@ -160,6 +191,9 @@ def _shape_of(integrator: Any, asked: tuple[int, int] | None, poni: Path) -> tup
         raise ParamError("--shape", list(asked), reason)
     shape = asked if known is None else known
     assert shape is not None  # refused above
+    if shape[0] * shape[1] > PIXELS_MAX:
+        reason = f"no detector has {shape[0]} x {shape[1]} pixels: give the rows and columns of the frames"
+        raise ParamError("--shape", list(shape), reason)
     integrator.detector.shape = tuple(shape)
     return int(shape[0]), int(shape[1])
 

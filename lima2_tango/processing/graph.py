@@ -4,7 +4,7 @@ A graph is declared once, beside its nodes. The executor reads the declaration (
 (`lima2 pipelines NAME`): nothing is said twice.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from lima2_tango.core.errors import GraphError
 from lima2_tango.core.params import Params
 
 from .plugin import Product
-from .task import CAMERA, Sums, Task
+from .task import CAMERA, Rows, Sums, Task
 
 Fault = tuple[str, str]
 """Where, and what is wrong."""
@@ -66,7 +66,8 @@ class Graph:
 
     def product(self, output: Output, sparse: bool) -> Product:
         """What clients know of an output; `sparse` where its frames are packed: their shape is that of whole ones."""
-        sums = self.task(name).params[:1] if (name := pace(self, output.stream)) != CAMERA else ()
+        name = paces(self).get(output.stream, CAMERA)
+        sums = self.task(name).params[:1] if name != CAMERA else ()
         return Product(
             label=output.label,
             kind="vector" if output.vectors else "sparse" if sparse else "dense",
@@ -82,14 +83,12 @@ class Graph:
             raise GraphError(f"{where}: {what}", where=where)
 
 
-def pace(graph: Graph, stream: str) -> str:
-    """Name of the last `Sums` above a stream, itself included; `camera` where there is none."""
-    while stream != CAMERA:
-        task = graph.task(stream)
-        if isinstance(task, Sums):
-            return task.name
-        stream = task.reads
-    return CAMERA
+def paces(graph: Graph) -> dict[str, str]:
+    """Stream -> the last `Sums` above it, itself included; `camera` where there is none."""
+    found = {CAMERA: CAMERA}
+    for task in graph.tasks:
+        found[task.name] = task.name if isinstance(task, Sums) else found.get(task.reads, CAMERA)
+    return found
 
 
 def block_at(path: str, params: Params, acquisition: AcquisitionParams) -> Any:
@@ -103,18 +102,33 @@ def block_at(path: str, params: Params, acquisition: AcquisitionParams) -> Any:
 
 def _faults(graph: Graph, params: type[Params]) -> Iterator[Fault]:
     known: dict[str, bool] = {CAMERA: True}
+    pace = paces(graph)
     for task in graph.tasks:
-        faults = [*_task_faults(task, known), *_path_faults(task.params, params)] or [*_pace_faults(graph, task)]
+        faults = [*_task_faults(task, known), *_path_faults(task.params, params)] or [*_pace_faults(pace, task)]
         yield from ((f"node {task.name}", what) for what in faults)
         known[task.name] = task.has_frames
     for output in graph.outputs:
         paths = [graph.fifo, output.buffer, *filter(None, (output.saving, output.index))]
-        faults = [*_output_faults(graph, output, known), *_path_faults(paths, params)]
+        faults = [*_output_faults(pace, output, known), *_path_faults(paths, params)]
         yield from ((f"output {output.label}", what) for what in faults)
+    yield from _twice(graph)
     delivered = {name for output in graph.outputs for name in _delivered(output)}
     for task in graph.tasks:
         if not task.has_frames and task.name not in delivered:
             yield f"node {task.name}", "no output delivers what it makes; name it in one"
+
+
+def _twice(graph: Graph) -> Iterator[Fault]:
+    """What only one may have: the second would take the place of the first, or be counted with it."""
+    labels = [("label", output.label, f"output {output.label}") for output in graph.outputs]
+    counters = [("counter", name, f"output {output.label}") for output in graph.outputs for name in output.counts]
+    rows = [("rows of node", name, f"output {output.label}") for output in graph.outputs for name in output.rows]
+    commands = [("command", task.command, f"node {task.name}") for task in graph.tasks if isinstance(task, Rows)]
+    seen: set[tuple[str, str]] = set()
+    for what, name, where in (*labels, *counters, *rows, *commands):
+        if (what, name) in seen:
+            yield where, f"there is another with the {what} {name}; give each its own"
+        seen.add((what, name))
 
 
 def _delivered(output: Output) -> tuple[str, ...]:
@@ -130,13 +144,13 @@ def _task_faults(task: Task, known: dict[str, bool]) -> Iterator[str]:
             yield f"it reads {other}, which no node before it makes; frames are made by {_listed(known)}"
 
 
-def _pace_faults(graph: Graph, task: Task) -> Iterator[str]:
+def _pace_faults(pace: Mapping[str, str], task: Task) -> Iterator[str]:
     for other in task.inputs[1:]:
-        if pace(graph, other) != pace(graph, task.reads):
+        if pace[other] != pace[task.reads]:
             yield f"it reads {task.reads} and {other}, which go at another pace: let both follow the same sums"
 
 
-def _output_faults(graph: Graph, output: Output, known: dict[str, bool]) -> Iterator[str]:
+def _output_faults(pace: Mapping[str, str], output: Output, known: dict[str, bool]) -> Iterator[str]:
     if not known.get(output.stream, False):
         yield f"it keeps {output.stream}, which no node makes; frames are made by {_listed(known)}"
         return
@@ -145,7 +159,7 @@ def _output_faults(graph: Graph, output: Output, known: dict[str, bool]) -> Iter
     for name in _delivered(output):
         if name not in known:
             yield f"it delivers what {name} makes, and there is no such node"
-        elif pace(graph, name) != pace(graph, output.stream):
+        elif pace[name] != pace[output.stream]:
             yield f"it delivers what {name} makes at another pace than {output.stream}: let both follow the same sums"
 
 

@@ -4,19 +4,24 @@ import zlib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import FrameSpec
+from lima2_tango.core.imagefiles import undamaged
 
 _NUMPY = {".npy", ".npz"}
 _HDF5 = {".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".cxi"}
 UNREADABLE = (MemoryError, 
-    OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, EOFError, zlib.error
+    OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, EOFError, zlib.error,
+    BadZipFile,
 )  # fmt: skip
 """What the readers raise for files that are not what their names say; fabio has no error class of its own."""
+LARGEST = float(np.finfo(np.float32).max)
+"""What is delivered has single precision: a larger number would make infinities."""
 _FORMATS = "use EDF, CBF, TIFF, npy, npz or HDF5 (file.h5, or file.h5::/path/of/dataset)"
 
 
@@ -69,7 +74,7 @@ def _read(file: str, dataset: str) -> Any:
         return _read_numpy(file)
     import fabio  # late: a quarter of a second, only where a file is given
 
-    with fabio.open(file) as image:
+    with undamaged(), fabio.open(file) as image:
         frames = [image.get_frame(i).data for i in range(image.nframes)]
     return frames[0] if len(frames) == 1 else np.stack(frames)
 
@@ -128,12 +133,13 @@ def _fitted(image: NDArray[Any], path: str, json_path: str, spec: FrameSpec) -> 
 
 
 def _check_finite(image: NDArray[Any], path: str, json_path: str) -> None:
-    bad = ~np.isfinite(image)
+    bad = ~(np.abs(image) <= LARGEST) if image.dtype.kind == "f" else np.zeros(0, np.bool_)
     if bad.any():
+        beyond = f" or beyond {LARGEST:.1e}" if np.isfinite(image[bad]).any() else ""
         first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), image.shape))
         raise ParamError(
             json_path,
             path,
-            f"{int(bad.sum())} pixels are not finite, the first at {first} ({'channel, ' * (image.ndim - 2)}row, "
-            "column); replace them by numbers and mask these pixels",
+            f"{int(bad.sum())} pixels are not finite{beyond}, the first at {first} "
+            f"({'channel, ' * (image.ndim - 2)}row, column); replace them by numbers and mask these pixels",
         )

@@ -1,5 +1,6 @@
 """The sparse matrix of an azimuthal integration, from the files that pyFAI's users have."""
 
+import math
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import FrameSpec
 
-from .images import UNREADABLE, existing_file
+from .images import LARGEST, UNREADABLE, existing_file
 from .kernels.integration import product
 
 BINS_MAX = 2**16 - 1
 """A vector that travels to the clients has no more values."""
+IMAGE_BINS_MAX = 2**26
+"""Bins of an image that is made of a frame, at most: more than any detector has pixels for."""
 MOST_TURNS = 2.1
 """Steps along a line of pixels add up to this many times the number of bins at most; 2, with some distortion."""
 ROUNDING = 1e-6
@@ -79,12 +82,13 @@ def load_matrix(path: str, json_path: str, spec: FrameSpec, most_bins: int = BIN
         found = _read(file, path.partition("::")[2])
         parts = [np.asarray(found[name]) for name in PARTS]
         said = {name: found[name] for name in SAID if name in found}
+        said |= {name: _whole(said[name]) for name in SAID[1:] if name in said}
         _check_parts(*parts)
         arrays = _as_csr(parts, said, spec.height * spec.width)
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ParamError(json_path, path, f"this file cannot be read as a matrix ({reason}); {_FORMATS}") from error
-    bin_shape = _pair(said["bin_shape"]) if "bin_shape" in said else None
+    bin_shape = said["bin_shape"] if "bin_shape" in said else None
     matrix = Matrix(*arrays, (spec.height, spec.width), bin_shape)
     if reason := _misfit(matrix, said, most_bins):
         raise ParamError(json_path, path, f"{reason}; make the matrix for this detector, with its binning and region")
@@ -126,10 +130,10 @@ def _check_parts(data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any]
     bounds = indptr.astype(np.int64)
     if bounds[0] != 0 or (np.diff(bounds) < 0).any() or not bounds[-1] == len(data) == len(indices):
         raise ValueError(f"indptr must rise from 0 to {len(data)}, the number of data, and indices be as many")
-    if not np.isfinite(data).all() or (data < -ROUNDING).any():
-        raise ValueError("a coefficient is negative or not finite")
-    if len(indices) and int(indices.min()) < 0:
-        raise ValueError("an index is negative")
+    if not (data <= LARGEST).all() or (data < -ROUNDING).any():
+        raise ValueError(f"a coefficient is negative, not finite or beyond {LARGEST:.1e}")
+    if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) <= np.iinfo(np.int64).max:
+        raise ValueError("an index is negative or has more than 63 bits")
 
 
 def _as_csr(parts: list[NDArray[Any]], said: dict[str, Any], nb_pixels: int) -> tuple[Any, Any, Any]:
@@ -139,6 +143,8 @@ def _as_csr(parts: list[NDArray[Any]], said: dict[str, Any], nb_pixels: int) -> 
         raise ValueError(f"its format is {layout}, csr or csc are known")
     bounds = indptr.astype(np.int64)
     if layout == "csc":
+        if len(bounds) - 1 != nb_pixels:
+            raise ValueError(f"as csc it is for images of {len(bounds) - 1} pixels, the frames have {nb_pixels}")
         pixels = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
         nb_bins = int(said["shape"][0]) if "shape" in said else int(indices.max(initial=0)) + 1
         order = np.argsort(indices, kind="stable")
@@ -156,11 +162,6 @@ def _whole(numbers: Any) -> tuple[int, ...]:
     return tuple(int(number) for number in np.ravel(numbers))
 
 
-def _pair(numbers: Any) -> tuple[int, int]:
-    first, second = _whole(numbers)
-    return first, second
-
-
 def _misfit(matrix: Matrix, said: dict[str, Any], most_bins: int) -> str:
     """Why the matrix is not for frames of this shape; empty where it is."""
     rows, columns = matrix.shape
@@ -168,12 +169,14 @@ def _misfit(matrix: Matrix, said: dict[str, Any], most_bins: int) -> str:
     last = int(matrix.pixels.max(initial=-1))
     if not 1 <= matrix.nb_bins <= most_bins:
         return f"it has {matrix.nb_bins} bins, 1 to {most_bins} are possible"
-    if matrix.bin_shape is not None and matrix.bin_shape[0] * matrix.bin_shape[1] != matrix.nb_bins:
+    if matrix.bin_shape is not None and (
+        len(matrix.bin_shape) != 2 or min(matrix.bin_shape) < 1 or math.prod(matrix.bin_shape) != matrix.nb_bins
+    ):
         return f"it has {matrix.nb_bins} bins, and says that they are {matrix.bin_shape} (azimuth, radius)"
-    if "shape" in said and _whole(said["shape"]) != (matrix.nb_bins, matrix.nb_pixels):
-        return f"its shape is {_whole(said['shape'])} (bins, pixels), and {frames}, {matrix.nb_pixels} in all"
-    if "image_shape" in said and _whole(said["image_shape"]) != matrix.shape:
-        return f"it is for images of {_whole(said['image_shape'])} (rows, columns), and {frames}"
+    if "shape" in said and said["shape"] != (matrix.nb_bins, matrix.nb_pixels):
+        return f"its shape is {said['shape']} (bins, pixels), and {frames}, {matrix.nb_pixels} in all"
+    if "image_shape" in said and said["image_shape"] != matrix.shape:
+        return f"it is for images of {said['image_shape']} (rows, columns), and {frames}"
     if matrix.bin_shape is not None and "image_shape" not in said:
         return f"it is one of two dimensions and does not say for which images: add a dataset image_shape; {frames}"
     if last >= matrix.nb_pixels:

@@ -14,7 +14,6 @@ from lima2_tango.core.acquisition import AcquisitionParams
 from lima2_tango.core.errors import Lima2Error, ParamError
 from lima2_tango.core.frame import BLOCK_BYTES, Block, FrameSpec, PixelType
 from lima2_tango.core.params import Params
-from lima2_tango.core.plugins import available, load
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.sink import Sink
 from lima2_tango.core.storage import SavingParams
@@ -22,7 +21,7 @@ from lima2_tango.core.storage import SavingParams
 from .collect import Collector, Result
 from .executor import Workers
 from .pipeline import Pipeline, Setup
-from .plugin import PipelinePlugin
+from .plugin import PipelinePlugin, installed
 
 P = TypeVar("P", bound=Params)
 
@@ -92,13 +91,12 @@ class Share:
 
 def find_pipeline(name: str) -> PipelinePlugin:
     """By its Tango class or the end of it, in any case: LimaProcessingFai, Fai, fai. Raises ParamError."""
-    plugins = [load("processing.pipelines", one) for one in available("processing.pipelines")]
-    for plugin in plugins:
-        if name.lower() in {plugin.class_name.lower(), plugin.class_name.removeprefix(PREFIX).lower()}:
-            found: PipelinePlugin = plugin
-            return found
-    have = ", ".join(plugin.class_name.removeprefix(PREFIX) for plugin in plugins)
-    raise ParamError("pipeline", name, f"there is no such pipeline; have: {have}")
+    known, faults = installed()
+    for class_name, plugin in known.items():
+        if name.lower() in {class_name.lower(), class_name.removeprefix(PREFIX).lower()}:
+            return plugin
+    have = ", ".join(class_name.removeprefix(PREFIX) for class_name in known)
+    raise ParamError("pipeline", name, "; ".join([f"there is no such pipeline; have: {have}", *faults]))
 
 
 def process(

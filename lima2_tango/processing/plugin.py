@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from lima2_tango.core.params import Params
+from lima2_tango.core.plugins import available, load
 
 from .pipeline import Pipeline, Setup
 
 if TYPE_CHECKING:
     from .graph import Graph
 
+KIND = "processing.pipelines"
+"""Of these plugins: their folder, and their group of entry points."""
 Kind = Literal["dense", "vector", "sparse"]
 
 
@@ -71,6 +74,26 @@ class PipelinePlugin:
             return self.beside
         graph, sparse = self.graph(), set(self.sparse_commands.values())
         return (*(graph.product(output, output.label in sparse) for output in graph.outputs), *self.beside)
+
+
+def installed() -> tuple[dict[str, PipelinePlugin], list[str]]:
+    """Every pipeline by the name of its Tango class, and a sentence for each that is none.
+
+    A package that cannot be imported keeps nobody from using the others.
+    """
+    found: dict[str, PipelinePlugin] = {}
+    faults: list[str] = []
+    for name in available(KIND):
+        try:
+            plugin = load(KIND, name)
+        except Exception as error:  # noqa: BLE001 - boundary: anything may happen in somebody's package
+            faults.append(f"the pipeline {name} cannot be imported ({type(error).__name__}: {error})")
+            continue
+        if not isinstance(plugin, PipelinePlugin):
+            faults.append(f"the pipeline {name} is a {type(plugin).__name__}, not a PipelinePlugin")
+        elif found.setdefault(plugin.class_name, plugin) is not plugin:
+            faults.append(f"the pipeline {name} has the class name of another, {plugin.class_name}: give it its own")
+    return found, faults
 
 
 def build_graph(graph: "Callable[[], Graph]") -> Callable[[Any, Setup], Pipeline[Any]]:

@@ -28,16 +28,18 @@ def load_radii(
     Raises ParamError at `$.fai.radius1d_path` or `radius2d_path` for what does not fit the frames or the matrix.
     """
     name1d, name2d = "$.fai.radius1d_path", "$.fai.radius2d_path"
-    centres = _row(path1d, name1d)
+    with np.errstate(over="ignore"):  # what single precision does not hold is no radius
+        centres = _row(path1d, name1d).astype(np.float32)
+        image = load_image(path2d, name2d, spec, finite=False).reshape(spec.height, spec.width).astype(np.float32)
+    image[~np.isfinite(image)] = np.nan
     if len(centres) != matrix.nb_bins:
         reason = f"it has {len(centres)} values, the matrix {matrix.nb_bins} bins; use the files of one calibration"
         raise ParamError(name1d, path1d, reason)
     if not np.isfinite(centres).all() or (np.diff(centres) <= 0).any():
         raise ParamError(name1d, path1d, "its values are the centres of the bins: they must be finite and rise")
-    image = load_image(path2d, name2d, spec, finite=False).reshape(spec.height, spec.width).astype(np.float32)
-    if reason := _misfit(centres, image.reshape(-1), matrix):
+    if reason := _misfit(centres.astype(np.float64), image.reshape(-1), matrix):
         raise ParamError(name2d, path2d, reason)
-    return centres.astype(np.float32), image
+    return centres, image
 
 
 def _row(path: str, json_path: str) -> NDArray[np.float64]:

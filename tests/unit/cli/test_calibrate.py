@@ -1,10 +1,13 @@
 """`lima2 calibrate`: its files give what pyFAI gives; nonsense is refused with a sentence."""
 
 import json
+import re
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from fabio.edfimage import EdfImage
 from pyFAI.detectors import Detector
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 from typer.testing import CliRunner
@@ -176,6 +179,9 @@ def test_files_that_exist_are_left_alone(tmp_path):
         (["--splitting", "maybe"], "--splitting"),
         (["--unit", "furlong"], "--unit"),
         (["--shape", 5, 5], "60 x 80"),
+        (["--bins", 65535, "--azimuths", 65535], "with --bins 65535 not more than 1024"),
+        (["--azimuths", 0], "--azimuths"),
+        (["--mask", "cut.edf"], "Data stream is incomplete"),
         (["--polarization", 3], "--polarization"),
         (["--polarization", "nan"], "--polarization"),
         (["--mask", "gone.edf"], "no such file"),
@@ -189,6 +195,8 @@ def test_nonsense_is_refused(tmp_path, monkeypatch, options, says):
     monkeypatch.chdir(tmp_path)
     np.save("all.npy", np.ones(SHAPE))
     np.save("small.npy", np.ones((3, 3)))
+    EdfImage(data=np.zeros(SHAPE, "i4")).write("whole.edf")
+    Path("cut.edf").write_bytes(Path("whole.edf").read_bytes()[:-500])
     result = calibrate(poni_file(tmp_path, geometry()), "-o", tmp_path / "out", *options)
     assert result.exit_code == 2
     assert says in result.stderr
@@ -204,6 +212,36 @@ def test_a_geometry_must_be_one(tmp_path):
         refused = calibrate(tmp_path / name, "-o", tmp_path / "out", "--shape", 5, 5)
         assert refused.exit_code == 2, name
         assert f'GEOMETRY = "{tmp_path / name}"' in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "says"),
+    [
+        ("Rot1", "nan", "its rot1 is nan"),
+        ("Rot2", "inf", "its rot2 is inf"),
+        ("Poni1", "-inf", "its poni1 is -inf"),
+        ("Distance", "-0.1", "its distance is -0.1 m"),
+        ("Wavelength", "-1e-10", "its wavelength is -1e-10 m"),
+        ("Wavelength", "nan", "its wavelength is nan m"),
+        ('"pixel1"', "0", "its pixel height is None m"),
+        ('"pixel2"', "-1e-4", "its pixel width is -0.0001 m"),
+        ('"pixel2"', "NaN", "its pixel width is nan m"),
+        ('"max_shape"', "[0, 80]", "its detector has the shape (0, 80), not rows and columns"),
+        ('"max_shape"', "[3, 60, 80]", "its detector has the shape (3, 60, 80)"),
+        ('"max_shape"', "[60.5, 80]", "its detector has the shape (60.5, 80)"),
+        ('"max_shape"', '"all"', "not rows and columns"),
+        ('"max_shape"', "[100000, 100000]", "no detector has 100000 x 100000 pixels"),
+    ],
+)
+def test_numbers_that_are_no_geometry_are_refused_and_not_integrated_with(tmp_path, line, other, says):
+    poni = Path(poni_file(tmp_path, geometry()))
+    changed, count = re.subn(rf"{line}: (\[.*?\]|[^,}}\n]*)", lambda _: f"{line}: {other}", poni.read_text())
+    assert count == 1
+    poni.write_text(changed)
+    refused = calibrate(poni, "-o", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert says in refused.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_radius_that_needs_the_wavelength(tmp_path):

@@ -79,6 +79,36 @@ def test_parameters_as_other_commands_write_them(content, dump):
         assert len(file["entry_0000/roi_statistics"]) == 12
 
 
+def test_numbers_with_an_exponent_are_numbers_in_json(folder):
+    (folder / "p.json").write_text('{"max_countrate_protection": {"max_countrate": 1e5}}')
+    assert process("raw.h5", "--pipeline", "Legacy", "--params", "p.json", "-o", "out.h5").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "give an object"),
+        ("3", "give an object"),
+        ("{", "it cannot be read"),
+        ("[" * 100_000, "it cannot be read"),
+        ("\x00", "it cannot be read"),
+        ('{"processing": 5}', "$.processing"),
+        ('{"control": [1], "processing": {}}', "$.control"),
+        ('{"class_name": ["Legacy"]}', "$.class_name"),
+        ('{"fifo": {"nb_fifo_frames": NaN}}', "$.fifo.nb_fifo_frames"),
+        ("fifo: &a {x: *a}", "Circular reference"),
+        ("1: 2", "$.1"),
+        ("when: 2020-01-01", "$.when"),
+        ("a: !!python/object:os.system x", "it cannot be read"),
+    ],
+)
+def test_odd_files_of_parameters_are_refused(folder, text, says):
+    (folder / "p.json").write_text(text)
+    refused = process("raw.h5", "--pipeline", "Legacy", "--params", "p.json", "-o", "out.h5")
+    assert (refused.exit_code, refused.exception.__class__) == (2, SystemExit), refused.exception
+    assert says in refused.stderr
+
+
 def test_some_frames_of_another_dataset():
     done = process("raw.h5", "--pipeline", "Legacy", "-o", "out.h5", "--frames", "3:7", "--dataset", "/other/images")
     assert done.exit_code == 0, done.output

@@ -21,12 +21,14 @@ from lima2_tango.core.params import Int, Params
 from lima2_tango.core.storage import SavingParams
 from lima2_tango.processing.graph import Graph, Output
 from lima2_tango.processing.nodes.histogram import Histogram
+from lima2_tango.processing.offline import find_pipeline
 from lima2_tango.processing.params import Accumulation, Fifo
 from lima2_tango.processing.pipelines.legacy import PLUGIN as LEGACY
 from lima2_tango.processing.plugin import PipelinePlugin, Product, build_graph
 from lima2_tango.processing.task import CAMERA, Frames
 from lima2_tango.processing.tasks import IMAGE, SUMS
 from lima2_tango.testing.pipelines import Rig
+from lima2_tango.testing.plugins import installed, write_package
 
 OWN = "LimaProcessingCounted"
 BINS = 8
@@ -186,6 +188,12 @@ def test_in_the_place_of_legacy_it_has_the_streams_that_clients_of_legacy_read()
         ({}, {"statistics": {"rect_rois": [{}]}}, rf"\$\.statistics = .*: the pipeline {OWN} has no statistics"),
         ({"class_name": "Nobody"}, {}, r"\$\.pipeline\.class_name = \"Nobody\": choose one of .*LimaProcessingCounted"),
         ({"class_name": None}, {}, r"\$\.pipeline\.class_name = null: choose one of"),
+        ({"class_name": ["x"]}, {}, r"\$\.pipeline\.class_name = \[\"x\"\]: choose one of"),
+        ({"class_name": {"x": 1}}, {}, r"\$\.pipeline\.class_name = \{.*: choose one of"),
+        ({"pipeline": {}}, {}, r"\$\.pipeline\.pipeline = \{\}: one pipeline takes the place of Legacy"),
+        ({"saving_counts": {"nb_frames_per_file": 0}}, {}, r"\$\.pipeline\.saving_counts\.nb_frames_per_file = 0: "),
+        ({"nodes": [{"reads": "itself"}] * 10_000}, {}, r"\$\.pipeline\.nodes = \[\{.{100,120}: there is no such"),
+        ({"top": float("inf")}, {}, r"\$\.pipeline\.top = Infinity: "),
     ],
 )
 def test_what_is_asked_wrongly_is_refused_where_the_client_wrote_it(own, legacy, refusal) -> None:
@@ -216,3 +224,21 @@ def test_a_pipeline_that_clients_of_legacy_could_not_read_is_refused_at_prepare(
 def test_faults_are_told(changes, fault) -> None:
     assert fault in " ".join(faults(replace(PLUGIN, **changes)))
     assert list(faults(PLUGIN)) == []
+
+
+def test_a_broken_package_keeps_nobody_from_the_other_pipelines(tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.undo()  # `known` above
+    same = "from lima2_tango.processing.pipelines.failing import PLUGIN"
+    files = {"broken": "import nothing_of_this_name", "number": "PLUGIN = 3", "same": f"{same}\n"}
+    write_package(tmp_path, files, {"processing.pipelines": {name: f"{name}:PLUGIN" for name in files}})
+    (tmp_path / "same.py").write_text(f"from dataclasses import replace\n{same} as THAT\nPLUGIN = replace(THAT)\n")
+    with installed(tmp_path):
+        assert choose('{"class_name": "LimaProcessingLegacy"}', Settings()).plugin is LEGACY
+        assert find_pipeline("Fai").class_name == "LimaProcessingFai"
+        for refused in (lambda: choose('{"class_name": "Broken"}', Settings()), lambda: find_pipeline("Broken")):
+            with pytest.raises(ParamError) as error:
+                refused()
+            assert "the pipeline broken cannot be imported (ModuleNotFoundError: No module named" in error.value.reason
+            assert "the pipeline number is a int, not a PipelinePlugin" in error.value.reason
+            assert "the pipeline same has the class name of another, LimaProcessingFailing" in error.value.reason
+    assert "the pipeline broken cannot be imported" in caplog.text

@@ -229,6 +229,68 @@ def test_a_damaged_frame_keeps_those_before_it(tmp_path):
     assert np.array_equal(result(tmp_path / "out.h5", "frames/data"), frames[:done])
 
 
+def test_a_file_that_is_cut_short_is_no_frame_with_zeros(tmp_path):
+    series = fabio.edfimage.EdfImage(data=np.ones((300, 400), np.int32))
+    for _ in range(39):
+        series.append_frame(data=np.ones((300, 400), np.int32))
+    series.write(str(tmp_path / "whole.edf"))
+    (tmp_path / "cut.edf").write_bytes((tmp_path / "whole.edf").read_bytes()[:-1000])
+    outcome = process([tmp_path / "cut.edf"], {"class_name": "LimaProcessingLegacy"}, tmp_path / "out.h5")
+    assert "Data stream is incomplete" in outcome.error.what
+    assert 0 < outcome.nb_frames_done < 40
+    assert (result(tmp_path / "out.h5", "frames/data") == 1).all()
+    fabio.cbfimage.CbfImage(data=np.arange(768, dtype=np.int32).reshape(SHAPE)).write(str(tmp_path / "whole.cbf"))
+    bits = bytearray((tmp_path / "whole.cbf").read_bytes())
+    bits[-400] ^= 1
+    (tmp_path / "flipped.cbf").write_bytes(bits)
+    with pytest.raises(ParamError, match="Checksum of binary data mismatch"):
+        process([tmp_path / "flipped.cbf"], {"class_name": "LimaProcessingLegacy"}, tmp_path / "two.h5")
+
+
+ODD = {
+    "a default that is no text": ({}, {"default": 3}),
+    "defaults in a list": ({}, {"default": np.arange(3)}),
+    "a signal that is no text": ({}, {"signal": 3}),
+    "links in a circle": ({"one": h5py.SoftLink("/two"), "two": h5py.SoftLink("/one")}, {"default": "one"}),
+    "a link to nowhere": ({"one": h5py.ExternalLink("gone.h5", "/images")}, {"default": "one"}),
+}
+
+
+@pytest.mark.parametrize(("nodes", "attributes"), ODD.values(), ids=ODD)
+def test_odd_files_of_others_are_refused(tmp_path, nodes, attributes):
+    path = raw(tmp_path, np.ones((3, *SHAPE), np.uint16))
+    with h5py.File(path, "a") as file:
+        file.attrs.update(attributes)
+        for name, node in nodes.items():
+            file[name] = node
+    with pytest.raises(ParamError, match=r"\$\.files.*no images can be read"):
+        process([path], {"class_name": "LimaProcessingLegacy"}, tmp_path / "out.h5")
+
+
+BESIDE = {
+    "numbers that are none": {"frame_idx": np.array([b"a", b"b", b"c"])},
+    "numbers that are real": {"frame_idx": np.array([0, np.nan, 1e300])},
+    "numbers of another length": {"frame_idx": np.arange(2)},
+    "a receiver of arrays": {"receiver/first_frame": np.arange(3), "receiver/last_frame": "x"},
+    "a receiver that is no group": {"receiver": 3},
+    "times that are none": {"start_time": np.array([np.nan, np.inf, 1e300])},
+    "parameters of others": {"params/acquisition": '{"acq": [1], "img": 5}'},
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE)
+def test_what_is_beside_the_images_and_not_ours_is_passed_over(tmp_path, beside):
+    frames = np.arange(3 * 24 * 32, dtype=np.uint16).reshape(3, *SHAPE)
+    path = raw(tmp_path, frames)
+    with h5py.File(path, "a") as file:
+        for name, value in beside.items():
+            file[name] = value
+    outcome = process([path], {"class_name": "LimaProcessingLegacy"}, tmp_path / "out.h5")
+    assert (outcome.error, outcome.nb_frames_done) == (None, 3)
+    assert np.array_equal(images(tmp_path / "out_frames.h5"), frames)
+    assert images(tmp_path / "out_frames.h5", "start_time").tolist() == [0, 0, 0]
+
+
 def test_a_pipeline_that_fails_is_told(tmp_path):
     failing = {"class_name": "LimaProcessingFailing", "failed_frame_idx": 2}
     outcome = process([raw(tmp_path, np.ones((5, *SHAPE), np.uint8))], failing, tmp_path / "out.h5")

@@ -228,6 +228,18 @@ def test_an_image_that_is_not_finite_is_refused(rig, csr, tmp_path):
     assert said.startswith("$.fai.flat_path 1 pixels are not finite, the first at (3, 4)")
 
 
+def test_weights_that_would_make_infinities_count_as_none(rig, csr, tmp_path):
+    said = refused(rig, csr, {"flat_path": saved(tmp_path, "tiny", np.full(SHAPE, 1e-320))})
+    assert said.startswith("$.fai.csr_path no pixel that the matrix uses is valid")
+    said = refused(rig, csr, {"normalization_factor": 1e-300})
+    assert said.startswith("$.fai.csr_path no pixel that the matrix uses is valid")
+
+
+def test_a_dummy_that_no_vector_can_hold_is_refused(rig, csr):
+    said = refused(rig, csr, {"do_dummy": True, "dummy": -1e300})
+    assert said.startswith("$.fai.dummy empty bins get it, in single precision")
+
+
 def test_a_negative_variance_is_refused(rig, csr, tmp_path):
     fai = {"error_model": "variance", "variance_path": saved(tmp_path, "v", np.full(SHAPE, -1.0))}
     assert refused(rig, csr, fai).startswith("$.fai.variance_path 480 pixels have a negative variance")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -240,6 +241,23 @@ FAULTS = {
     "unknown saving": (kept(LEGACY, "processed", saving="$.save"), r"output processed: there is no parameter \$\.save"),
     "unknown rows": (kept(LEGACY, "processed", rows=("roi",)), "output processed: it delivers what roi makes"),
     "other pace": (kept(LEGACY, "input", rows=("profiles",)), "output input: .* at another pace than camera"),
+    "label of two": (
+        replace(LEGACY, outputs=(*LEGACY.outputs, replace(LEGACY.outputs[0], counts=("nb_more",), rows=()))),
+        f"output {LEGACY.outputs[0].label}: there is another with the label {LEGACY.outputs[0].label}",
+    ),
+    "counter of two": (
+        replace(LEGACY, outputs=(*LEGACY.outputs, replace(LEGACY.outputs[0], label="again", rows=()))),
+        f"output again: there is another with the counter {LEGACY.outputs[0].counts[0]}",
+    ),
+    "rows twice": (
+        kept(LEGACY, "processed", rows=("statistics", "profiles", "statistics")),
+        "output processed: there is another with the rows of node statistics",
+    ),
+    "command of two": (
+        moved(LEGACY, "profiles", command="popRoiStatistics"),
+        "node profiles: there is another with the command popRoiStatistics",
+    ),
+    "reads itself": (moved(LEGACY, "flip", reads="flip"), "node flip: it reads flip, which no node before it makes"),
     "rows for nobody": (kept(LEGACY, "processed", rows=("profiles",)), "node statistics: no output delivers"),
 }
 
@@ -248,6 +266,26 @@ FAULTS = {
 def test_a_graph_that_does_not_fit_is_refused_with_the_address(rig, graph, fault):
     with pytest.raises(GraphError, match=f"^{fault}"):
         Graphed(LegacyParams(), rig.setup, graph)
+
+
+def test_a_control_that_asks_first_what_a_graph_in_circles_delivers_gets_an_answer():
+    circle = moved(moved(LEGACY, "binning", reads="region"), "correction", reads="correction")
+    assert [circle.product(output, sparse=False).label for output in circle.outputs] == ["input", "processed"]
+    unknown = kept(LEGACY, "processed", stream="nothing")
+    assert unknown.product(unknown.outputs[-1], sparse=False).sums == ""
+
+
+def test_a_graph_of_ten_thousand_nodes_is_checked_in_one_go():
+    names = [CAMERA, *(f"node{i}" for i in range(10_000))]
+    tasks = tuple(
+        Joined(name=name, does="", reads=before, also=(CAMERA,), make=lambda *_: None)
+        for before, name in pairwise(names)
+    )
+    output = replace(LEGACY.outputs[0], stream=names[-1], rows=(), tallies={}, index="")
+    graph = Graph(tasks, (output,))
+    graph.check(LegacyParams)
+    with pytest.raises(GraphError, match="node node9999: it reads nobody"):
+        moved(graph, "node9999", reads="nobody").check(LegacyParams)
 
 
 @pytest.mark.parametrize(("graph", "params"), [(LEGACY, LegacyParams), (FAI, FaiParams), (OWN, OwnParams)])

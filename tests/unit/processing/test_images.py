@@ -114,7 +114,19 @@ def test_values_that_are_not_finite_are_refused_with_their_place(tmp_path):
         load_image(str(tmp_path / "image.npy"), PATH, SPEC)
 
 
+def test_values_that_single_precision_does_not_hold_are_refused(tmp_path):
+    image = IMAGE.astype("f8")
+    image[0, 3] = -1e300
+    np.save(tmp_path / "image.npy", image)
+    with pytest.raises(ParamError, match=r"1 pixels are not finite or beyond 3.4e\+38, the first at \(0, 3\)"):
+        load_image(str(tmp_path / "image.npy"), PATH, SPEC)
+    image[0, 3] = 3e38
+    np.save(tmp_path / "image.npy", image)
+    assert np.array_equal(load_image(str(tmp_path / "image.npy"), PATH, SPEC), image)
+
+
 def hostile(folder):
+    (folder / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
     write_only(folder / "two.h5")
     with h5py.File(folder / "two.h5", "a") as file:
         file["second"] = IMAGE
@@ -123,6 +135,11 @@ def hostile(folder):
     np.save(folder / "object.npy", np.array([{}]), allow_pickle=True)
     whole = write_tiff(folder / "whole.tif").read_bytes()
     (folder / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    whole = write_edf(folder / "whole.edf").read_bytes()
+    (folder / "cut.edf").write_bytes(whole[:-20])
+    whole = bytearray(write_cbf(folder / "whole.cbf").read_bytes())
+    whole[whole.index(b"\x0c\x1a\x04\xd5") + 8] ^= 1
+    (folder / "flipped.cbf").write_bytes(whole)
     (folder / "empty.edf").write_bytes(b"")
     (folder / "garbage.cbf").write_bytes(bytes(range(256)) * 9)
     (folder / "garbage.h5").write_bytes(b"no HDF5")
@@ -137,10 +154,13 @@ def hostile(folder):
     ("two.h5::/absent", "cannot be read"),
     ("two.h5::/deep", "/deep is a group; have: /deep/inside/image"),
     ("two.h5::/deep/scalar", "shape is ()"),
+    ("cut.npz", "cannot be read as an image"),
     ("two.npz", "one array is needed, it holds 2: a, b"),
     ("text.npy", "an image of numbers is needed"),
     ("object.npy", "cannot be read"),
     ("cut.tif", "cannot be read"),
+    ("cut.edf", "cannot be read as an image (Data stream is incomplete"),
+    ("flipped.cbf", "cannot be read as an image (Checksum of binary data mismatch"),
     ("empty.edf", "cannot be read"),
     ("garbage.cbf", "cannot be read"),
     ("garbage.h5", "cannot be read"),

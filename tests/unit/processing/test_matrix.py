@@ -126,6 +126,16 @@ REFUSED = {
     "nan": ({"data": np.where(np.arange(len(MATRIX.coefficients)) == 7, np.nan, 1)}, "not finite"),
     "negative": ({"data": -MATRIX.coefficients}, "a coefficient is negative"),
     "format": ({"format": "coo"}, "its format is coo"),
+    "csr that is called csc": ({"format": "csc"}, "as csc it is for images of 12 pixels, the frames have 2400"),
+    "beyond single precision": (
+        {"data": MATRIX.coefficients.astype("f8") * 1e300},
+        r"a coefficient is negative, not finite or beyond 3.4e\+38",
+    ),
+    "index of 64 bits": ({"indices": MATRIX.pixels.astype("u8") + 2**63}, "has more than 63 bits"),
+    "shape in words": ({"image_shape": "40 x 60"}, "cannot be read as a matrix"),
+    "bins in words": ({"bin_shape": "3 x 4"}, "cannot be read as a matrix"),
+    "bins of three": ({"bin_shape": (1, 3, 4)}, r"says that they are \(1, 3, 4\)"),
+    "bins below 0": ({"bin_shape": (-3, -4)}, r"says that they are \(-3, -4\)"),
     "no bins": ({"data": [], "indices": np.empty(0, "i4"), "indptr": [0]}, "must have one dimension, and indptr two"),
 }
 
@@ -156,6 +166,12 @@ def test_a_file_that_is_no_hdf5_is_refused(tmp_path):
     (tmp_path / "csr.h5").write_text("no matrix")
     with pytest.raises(ParamError, match="cannot be read as a matrix"):
         load(tmp_path / "csr.h5")
+
+
+def test_a_damaged_archive_is_refused(tmp_path):
+    (tmp_path / "csr.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(ParamError, match="cannot be read as a matrix .*zip"):
+        load(tmp_path / "csr.npz")
 
 
 def test_bins_in_two_dimensions_say_their_shape_and_that_of_the_frames(tmp_path):

@@ -230,6 +230,18 @@ def bad_calibrations(folder):
             {"radius1d_path": saved(folder, "falls", np.arange(6.0)[::-1])},
             r"\$.fai.radius1d_path its values are the centres of the bins: they must be finite and rise",
         ),
+        "radius1d rises in doubles alone": (
+            {"radius1d_path": saved(folder, "near", 1 + np.arange(6.0) * 1e-12)},
+            r"\$\.fai.radius1d_path its values are the centres of the bins: they must be finite and rise",
+        ),
+        "radius1d beyond single precision": (
+            {"radius1d_path": saved(folder, "far", np.arange(6.0) * 1e300)},
+            r"\$\.fai.radius1d_path its values are the centres of the bins: they must be finite and rise",
+        ),
+        "radius2d without an end": (
+            {"radius2d_path": saved(folder, "endless", np.full(SHAPE, np.inf))},
+            r"\$\.fai.radius2d_path no pixel that the matrix uses has a radius",
+        ),
         "radius1d is an image": (
             {"radius1d_path": saved(folder, "image", np.ones((3, 4)))},
             r"\$.fai.radius1d_path this file cannot be read as radii \(its shape is \(3, 4\)\)",
@@ -267,6 +279,9 @@ CASES = (
     "radius1d gone",
     "radius1d of 5",
     "radius1d falls",
+    "radius1d rises in doubles alone",
+    "radius1d beyond single precision",
+    "radius2d without an end",
     "radius1d is an image",
     "radius2d of another shape",
     "radius2d in another unit",
