@@ -30,6 +30,8 @@ LARGE = {"width": 2048, "height": 2048}
 PERIOD_US = 50_000
 """Between two frames where the page's own cost is measured: more than it shows [us]."""
 SHORT, LONG = 8.0, 30.0
+ELSEWHERE = ["nice", "-n", "19"]
+"""Browsers are on other computers: here they have what the acquisition leaves of this one."""
 START = 20.0
 """Until the page, and a browser, are there [s]."""
 
@@ -119,7 +121,7 @@ def page(system: System) -> Generator[tuple[str, psutil.Process]]:
 @contextmanager
 def looking_on(url: str, seconds: float, clients: int) -> Generator["Pictures"]:
     """So many pages look on; what is given waits for them, and returns the pictures that each got."""
-    command = [sys.executable, "-m", "lima2_tango.cli.bench.onlookers", url, str(seconds), str(clients)]
+    command = [*ELSEWHERE, sys.executable, "-m", "lima2_tango.cli.bench.onlookers", url, str(seconds), str(clients)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as process:
         try:
             yield Pictures(process, seconds)
@@ -149,7 +151,7 @@ def browser(url: str) -> Generator[str]:
     with tempfile.TemporaryDirectory(prefix="lima2_browser_", ignore_cleanup_errors=True) as profile:
         options = ["--headless=new", "--disable-gpu", f"--user-data-dir={profile}", "--remote-debugging-port=0", *alone]
         quiet = subprocess.DEVNULL
-        with subprocess.Popen([program, *options, url], stdout=quiet, stderr=quiet) as process:
+        with subprocess.Popen([*ELSEWHERE, program, *options, url], stdout=quiet, stderr=quiet) as process:
             try:
                 yield "one Chromium"
             finally:
