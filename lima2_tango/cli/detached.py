@@ -44,6 +44,8 @@ def start_detached(path: Path, config: SystemConfig, folder: Path, log_level: st
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(since(output, offset))
     typer.echo(f"{config.name} is up: lima2 status {config.name}, lima2 down {config.name}")
+    if (state := read_state(folder)) is not None and state.web_url:
+        typer.echo(f"the page is at {state.web_url}")
 
 
 def _wait_up(process: "subprocess.Popen[bytes]", config: SystemConfig, folder: Path, output: Path, offset: int) -> None:

@@ -173,6 +173,11 @@ class Supervisor:
                 self._system.stop_conductor()
                 self._on_conductor(f"the conductor did not see all devices within {self._patience:g} s")
             return
+        if self._system.config.web.enabled and not self._system.web_ready():
+            if late:
+                self._system.stop_web()
+                self._on_web(f"the page did not open within {self._patience:g} s")
+            return
         self._now_up()
 
     def _now_up(self) -> None:
@@ -182,6 +187,8 @@ class Supervisor:
         if self._fresh:
             self._write_parameters()
         self._fresh = False
+        if url := self._system.web_url:
+            self._note(f"the page is at {url}")
         self._note(f"up: all devices answer after {time.monotonic() - self._begun:.1f} s", phase=Phase.UP)
 
     def _answers(self, name: str) -> bool:

@@ -1,6 +1,7 @@
 """A whole Lima2 system on this machine: Tango database, one MPI job of device servers, conductor."""
 
 import http.client
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ POLL = 0.05
 """Between two questions [s]."""
 CONDUCTOR_TIMEOUT_S = 30
 """How long the conductor waits for an answer of a device [s]."""
+WEB_TIMEOUT_S = 1.0
+"""How long the page may take to accept a connection [s]."""
 
 
 class System:
@@ -160,9 +163,21 @@ class System:
     @property
     def web_url(self) -> str:
         """Where a browser of this computer finds the page; empty without one."""
-        web = self.config.web
-        host = "127.0.0.1" if web.listen in {"0.0.0.0", "::"} else web.listen
-        return f"http://{host}:{self.web_port}" if web.enabled else ""
+        host, port = self._web_address
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}" if self.config.web.enabled else ""
+
+    @property
+    def _web_address(self) -> tuple[str, int]:
+        own = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        return own.get(self.config.web.listen, self.config.web.listen), self.web_port
+
+    def web_ready(self) -> bool:
+        """The page is open to browsers."""
+        try:
+            with socket.create_connection(self._web_address, WEB_TIMEOUT_S):
+                return True
+        except OSError:
+            return False
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
         """Return once all devices answer `ping` and the conductor its `/state`.

@@ -9,7 +9,7 @@ from typing import Any
 from lima2_tango.client import Client
 from lima2_tango.client.device import TangoDevice
 from lima2_tango.client.live import data_roots_of, device_class_of, schema_of
-from lima2_tango.core.errors import NotAvailableError, ParamError
+from lima2_tango.core.errors import Lima2Error, NotAvailableError, ParamError
 from lima2_tango.core.params import Params
 from lima2_tango.processing.drawing import Drawing
 
@@ -75,6 +75,13 @@ class Actions:
             client.device.command("SetRoi", json.dumps(text))
         return "Regions are set for the next run; their curves begin now."
 
+    def gives_files(self) -> bool:
+        """There are folders below which files are handed out, as far as the database can be asked."""
+        try:
+            return bool(data_roots_of(self.tango_host, self.control))
+        except Lima2Error:
+            return False
+
     def file(self, path: str) -> Path:
         """A file below the data roots; raises ParamError, NotAvailableError."""
         return below(path, data_roots_of(self.tango_host, self.control))
@@ -82,8 +89,9 @@ class Actions:
     def _set(self, client: Client, order: Order) -> None:
         if order.pipeline:
             client.configure(pipeline=order.pipeline)
-        found, _ = self._fields(client)
-        client.configure(changes=form.changes(found, order.changes))
+        if order.changes:  # else it would write back what it read, over what others have set meanwhile
+            found, _ = self._fields(client)
+            client.configure(changes=form.changes(found, order.changes))
 
     def _fields(self, client: Client) -> tuple[list[form.Field], str]:
         acq, proc = client.acq_params(), client.proc_params()

@@ -101,6 +101,7 @@ async def _about(page: Page, request: Request) -> Response:
         "tango_host": page.actions.tango_host if role else "",
         "role": role.name.lower(),
         "tokens": bool(page.tokens.by_role),
+        "files": role is Role.OPERATOR and await asyncio.to_thread(page.actions.gives_files),
     })
 
 
@@ -128,7 +129,8 @@ async def _graph(_: Page, request: Request) -> Response:
 async def _order(page: Page, request: Request) -> Response:
     order = await _body(request, Order)
     try:
-        return JSONResponse({"told": await asyncio.to_thread(page.actions.obey, order)})
+        with page.hub.starting(order.command == "start"):
+            return JSONResponse({"told": await asyncio.to_thread(page.actions.obey, order)})
     finally:
         await page.hub.refresh()
 

@@ -124,7 +124,7 @@ def _field(node: Json, value: Any, path: tuple[str, ...]) -> Field:
     scale = 1e6 if seconds else 1
     return Field(
         path=address,
-        label=COMMON.get(address) or path[-1].replace("_", " ").capitalize(),
+        label=COMMON.get(address) or path[-1].replace("nb_", "number_of_").replace("_", " ").capitalize(),
         kind="choice" if "enum" in node else "number" if seconds else KINDS.get(str(node.get("type")), "json"),
         value=value / scale if seconds else value,
         unit="s" if seconds else unit[1] if unit else "",

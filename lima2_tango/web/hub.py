@@ -7,8 +7,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lima2_tango.client.device import Device
 from lima2_tango.client.live import Live, LiveFrame, Sight
-from lima2_tango.core.errors import Lima2Error, as_lima2
+from lima2_tango.core.errors import Lima2Error, StateError, as_lima2
 
 from .masks import Masks
 from .picture import draw
@@ -35,6 +35,8 @@ READ = 1.0
 """Between two reads of what seldom changes: parameters and the log of runs [s]."""
 IDLE = 2.0
 """The same where no browser is there [s]."""
+PACE = 1 / 30
+"""Between two pictures of one browser, whatever it asks for [s]."""
 WAKE = 1e-3
 """A timer never comes before its time, give or take a clock's tick [s]."""
 T = TypeVar("T")
@@ -62,6 +64,7 @@ class Hub:
         self._acq: dict[str, Any] = {}
         self._runs: list[dict[str, Any]] = []
         self._trouble = ""
+        self._starting = False
         self.frame: LiveFrame | None = None
 
     @property
@@ -93,6 +96,23 @@ class Hub:
         if isinstance(value, float) and not np.isfinite(value):
             value = str(value)
         return {"kind": "pixel", "x": column, "y": row, "value": value, "frame": self.frame.index}
+
+    @contextmanager
+    def starting(self, wanted: bool) -> Generator[None]:
+        """While this page starts a run; where two press Start at once the second is told, and everybody sees it.
+
+        Raises StateError. A control that is asked to prepare twice at the same time may refuse both.
+        """
+        if wanted and self._starting:
+            raise StateError("somebody has just pressed Start, and the run is being prepared: wait for it, or stop it")
+        if not wanted:
+            yield
+            return
+        self._starting = True
+        try:
+            yield
+        finally:
+            self._starting = False
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -129,6 +149,7 @@ class Hub:
             await self._read()  # its regions and its frames
         told = status(sight, self._sight, self._asked_for(sight.uuid))
         told |= {"pipeline": self._source.pipeline, "watched": len(self._viewers), "params": self._version}
+        told["starting"] = self._starting
         told["no_picture"] = self._source.silence(self.frame)
         self._sight = sight
         self._tell("status", told)
@@ -206,7 +227,11 @@ class Hub:
         if frame is None:
             return
         key = (frame.uuid, frame.index)
-        waiting = [each for each in self._viewers if each.waits and (each.seen != key or each.changed)]
+        wanting = [each for each in self._viewers if each.waits and (each.seen != key or each.changed)]
+        now = time.monotonic()
+        waiting = [each for each in wanting if each.due <= now]
+        if len(waiting) < len(wanting):
+            asyncio.get_running_loop().call_later(PACE, self.poke)
         drawn: dict[Any, Any] = {}
         for viewer in waiting:
             view = viewer.view
@@ -216,6 +241,7 @@ class Hub:
             viewer.put("picture", pack(frame, drawn[view], self._curves, points, view.channel))
             viewer.point = self._curves.last
             viewer.seen, viewer.ready, viewer.changed = key, False, viewer.view != view
+            viewer.due = now + PACE
 
     def _drawn(self, frame: LiveFrame, view: Any) -> Any:
         image = self._channel(frame.data, view.channel)

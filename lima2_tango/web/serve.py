@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from lima2_tango.client.live import Live, receivers_of
 from lima2_tango.core.errors import Lima2Error, ParamError
@@ -16,6 +17,7 @@ from .access import Door, Tokens, is_loopback
 from .actions import Actions
 from .app import application
 from .hub import Hub
+from .memory import keep_memory
 from .page import Page
 
 LARGEST_MESSAGE = 1 << 16
@@ -72,7 +74,8 @@ class Serving:
         self._server, self._door = server, door
 
     def run(self) -> None:
-        """Until SIGINT or SIGTERM."""
+        """Until SIGINT or SIGTERM. The memory of frames is kept by this process."""
+        keep_memory()
         self._server.run(sockets=[self._door])
 
 
@@ -84,19 +87,24 @@ def serving(what: What, where: Where) -> Generator[Serving]:
     with _listening(where) as opened:
         port = int(opened.getsockname()[1])
         page = _page(what, where, port, tokens)
-        config = uvicorn.Config(
-            application(page),
-            log_level="warning",
-            ws_max_size=LARGEST_MESSAGE,
-            ws_max_queue=8,
-            ws_per_message_deflate=False,
-            ssl_certfile=where.certificate,
-            ssl_keyfile=where.key,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        )
+        config = configured(application(page), where.certificate, where.key)
         _load(config, where)
         yield Serving(uvicorn.Server(config), opened, f"{where.scheme}://{_shown(where.listen)}:{port}/", tokens)
+
+
+def configured(application: ASGIApp, certificate: Path | None = None, key: Path | None = None) -> uvicorn.Config:
+    """Of the server: what a browser may send at most, and how long its last words are waited for."""
+    return uvicorn.Config(
+        application,
+        log_level="warning",
+        ws_max_size=LARGEST_MESSAGE,
+        ws_max_queue=8,
+        ws_per_message_deflate=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
 
 
 def _page(what: What, where: Where, port: int, tokens: Tokens) -> Page:

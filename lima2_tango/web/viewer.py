@@ -23,6 +23,8 @@ class Viewer:
     """The view is another one since the last picture."""
     seen: tuple[str, int] = ("", -1)
     """Run and frame of the last picture."""
+    due: float = 0.0
+    """When it may have the next picture: one that asks without end costs no more than its share."""
     point: int = 0
     """Number of the last point of curves that was sent."""
     _slots: dict[str, Payload] = field(default_factory=dict)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,6 +22,8 @@ from lima2_tango.core.state import State
 
 MOVING = {"acq": {"expo_time": 20000, "nb_frames": 0}, "det": {"generator": {"gauss": {"grow_factor": 0.2}}}}
 """Until stopped, 50 frames a second, none like the one before."""
+MASK_COLOUR, BRIGHTEST = [0x3B, 0x5B, 0x7A], [0xFC, 0xFF, 0xA4]
+"""Of colour.js, the second one of inferno."""
 PATIENCE = 30.0
 """A computer that does much else besides shows it within [s]."""
 
@@ -74,7 +76,8 @@ def number_of_frame(page: Page) -> int:
 
 def picture_of(page: Page) -> str:
     """The pixels of the image on the page."""
-    return page.locator("#image").evaluate("canvas => canvas.toDataURL()")
+    found: str = page.locator("#image").evaluate("canvas => canvas.toDataURL()")
+    return found
 
 
 def start(page: Page) -> None:
@@ -169,6 +172,7 @@ def test_the_form_sets_what_the_next_run_does(page: Page, lima: Client) -> None:
     assert lima.runs()[0].nb_frames_acquired == 7
     page.locator("#f-class_name").select_option("LimaProcessingSmx")
     wait_for(lambda: pump(page) and lima.proc_params()["class_name"] == "LimaProcessingSmx", PATIENCE, "the pipeline")
+    expect(page.locator("#told")).to_have_text("Set for the next run.")
 
 
 def test_keys_and_the_pixel_under_the_pointer(page: Page) -> None:
@@ -190,7 +194,10 @@ def test_keys_and_the_pixel_under_the_pointer(page: Page) -> None:
 
 
 def test_rows_are_left_to_who_pops_them_and_agree(address: str, lima: Client) -> None:
-    regions = [(900, 900, 300, 200), Arc(center=Position(x=1024.0, y=1024.0), r1=20.0, r2=60.0)]
+    regions: list[tuple[int, int, int, int] | Arc] = [
+        (900, 900, 300, 200),
+        Arc(center=Position(x=1024.0, y=1024.0), r1=20.0, r2=60.0),
+    ]
     run = lima.acquire(nb_frames=0, expo_time=0.02, rois=regions)
     shown: dict[int, list[list[float]]] = {}
     with connected(address.replace("http", "ws") + "live", max_size=None) as socket:
@@ -237,8 +244,71 @@ def test_who_may_only_look_has_no_buttons(system: System, browser: Browser, lima
         expect(page.locator("#start")).to_be_enabled()
 
 
+def test_several_look_and_command_at_once(page: Page, browser: Browser, address: str) -> None:
+    other = browser.new_context().new_page()
+    other.goto(address)
+    start(page)
+    expect(other.locator("#state")).to_have_text("running")
+    wait_for(lambda: pump(other) and number_of_frame(other) >= 0, PATIENCE, "a frame in the other browser")
+    page.locator("body").press("Space")
+    expect(page.locator("#pause")).to_have_attribute("aria-pressed", "true")
+    wait_for(lambda: held(page), PATIENCE, "the held picture")
+    here, there = number_of_frame(page), number_of_frame(other)
+    wait_for(lambda: pump(other) and number_of_frame(other) > there + 5, PATIENCE, "more frames in the other browser")
+    assert number_of_frame(page) == here
+    other.locator("#stop").click()
+    expect(page.locator("#state")).to_have_text("idle")
+    expect(other.locator("#state")).to_have_text("idle")
+    other.context.close()
+
+
+def held(page: Page) -> bool:
+    """Nothing new for a while: what was on its way has come."""
+    before = number_of_frame(page)
+    page.wait_for_timeout(500)
+    return number_of_frame(page) == before
+
+
+def test_everything_is_done_with_keys_alone(page: Page, lima: Client) -> None:
+    page.locator("body").press("s")
+    expect(page.locator("#state")).to_have_text("running")
+    expect(page.locator("#frame-about")).not_to_be_empty()
+    page.locator("#image").focus()
+    page.keyboard.press("r")
+    page.keyboard.press("Enter")
+    expect(page.locator("#roi-0")).not_to_be_empty()
+    rectangle = rectangle_of(lima)
+    assert abs(rectangle["topleft"]["x"] + rectangle["dimensions"]["x"] / 2 - 1024) <= 2
+    page.get_by_label("Remove region 1").press("Enter")
+    expect(page.locator("#roi-0")).to_have_count(0)
+    page.locator("#stop").press("Enter")
+    expect(page.locator("#state")).to_have_text("idle")
+
+
+def test_what_is_masked_or_saturated_has_its_own_colour(page: Page, lima: Client) -> None:
+    peak = [{"x0": 1024.0, "y0": 1024.0, "fwhm": 900.0, "max": 300000.0}]
+    lima.replace(acq={**MOVING, "det": {"generator": {"pixel_type": "gray16", "gauss": {"peaks": peak}}}})
+    start(page)
+    page.locator("#image").hover()
+    expect(page.locator("#pixel")).to_contain_text("65\u202f535")
+    wait_for(lambda: pump(page) and middle_of(page) == MASK_COLOUR, PATIENCE, "the colour of what is saturated")
+    expect(page.locator("#masked-key")).to_be_visible()
+    page.keyboard.press("m")
+    wait_for(lambda: pump(page) and middle_of(page) == BRIGHTEST, PATIENCE, "the brightest colour")
+    expect(page.locator("#masked-key")).to_be_hidden()
+
+
+def middle_of(page: Page) -> list[int]:
+    """Red, green, blue in the middle of the image."""
+    script = "c => [...c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data.slice(0, 3)]"
+    found: list[int] = page.locator("#image").evaluate(script)
+    return found
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_it_without_moving_sideways(browser: Browser, address: str, lima: Client, scheme: str) -> None:
+def test_a_phone_shows_it_without_moving_sideways(
+    browser: Browser, address: str, lima: Client, scheme: Literal["light", "dark"]
+) -> None:
     phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
     phone.goto(address)
     expect(phone.locator("#f-acq\\.nb_frames")).to_be_visible()

@@ -5,6 +5,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from browsing import chromium
+from playwright.sync_api import Page, expect
 from supervised import kept_up, lima2, printed, write_config
 from websockets.sync.client import connect as connected
 
@@ -13,17 +15,42 @@ from lima2_tango.core.errors import ParamError
 
 
 def test_the_page_comes_with_the_system_and_again_after_its_death(tmp_path: Path) -> None:
-    config = write_config(tmp_path / "shown.yaml", "single", name="shown", web={"enabled": True, "port": 0})
-    with kept_up(tmp_path / "home", config) as system:
+    web, roots = {"enabled": True, "port": 0}, [str(tmp_path)]
+    config = write_config(tmp_path / "shown.yaml", "single", name="shown", web=web, data_roots=roots)
+    with kept_up(tmp_path / "home", config) as system, chromium() as browser:
         url = printed(lima2("status", "--json", home=system.home))["web_url"]
-        assert about(url)["title"] == "shown"
+        assert f"the page is at {url}" in system.events
         with connected(url.replace("http", "ws") + "/live") as socket:
             assert {json.loads(socket.recv(10))["kind"] for _ in range(2)} <= {"status", "runs"}
+        page = browser.new_page()
+        page.goto(url)
+        expect(page.locator("#title")).to_have_text("shown")
+        its_files_are_handed_out(page, tmp_path)
         job = system.pid(next(part.name for part in system.state.processes if part.name.startswith("s")))
         system.kill("web")
+        expect(page.locator("#state")).to_have_text("page not connected")
+        expect(page.locator("#start")).to_be_disabled()
         system.wait_up(restarts=1)
         assert about(url)["title"] == "shown"
+        expect(page.locator("#state")).to_have_text("idle")  # without a reload
         assert job in {part.pid for part in system.state.processes}
+
+
+def its_files_are_handed_out(page: Page, folder: Path) -> None:
+    """Of a run that the page starts; one that is gone is told as such."""
+    page.locator("#f-acq\\.nb_frames").fill("2")
+    page.locator("#f-saving\\.base_path").fill(str(folder))
+    page.locator("#form-start").click()
+    link = page.locator("#runs a").filter(has_text="_00000.h5")
+    expect(page.locator("#runs tbody tr").first).to_contain_text("done")
+    path = Path(str(link.text_content()))
+    with page.expect_download() as coming:
+        link.click()
+    assert Path(coming.value.path()).read_bytes() == path.read_bytes()
+    path.unlink()
+    link.click()
+    expect(page.locator("#what")).to_contain_text(f"{path} is not on this computer")
+    expect(page.locator("#remedy")).to_contain_text("look for it where the receivers run")
 
 
 def about(url: str) -> dict[str, str]:

@@ -24,3 +24,9 @@ export const get = (address) => asked(address, {});
 
 export const post = (address, order) =>
   asked(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(order) });
+
+// Whether an address would answer with its content, which is not sent.
+export async function look(address) {
+  const answer = await fetch(address, { method: "HEAD" }).catch(() => null);
+  if (!answer?.ok) await get(address);
+}

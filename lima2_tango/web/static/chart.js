@@ -3,7 +3,8 @@ import { line } from "./regions.js";
 import { value } from "./format.js";
 
 const KEPT = 2000;
-const MARGIN = { left: 62, right: 10, top: 10, bottom: 24 };
+const MARGIN = { left: 62, right: 10, top: 24, bottom: 38 };
+const QUANTITIES = ["min", "max", "mean", "standard deviation", "sum"];
 
 export class Chart {
   constructor(canvas) {
@@ -80,7 +81,10 @@ export class Chart {
       context.fillText(value(number), MARGIN.left - 6, y(number));
     }
     context.textAlign = "center";
-    for (const frame of ticks(first, last, 6).filter(Number.isInteger)) context.fillText(value(frame), x(frame), height - 10);
+    for (const frame of ticks(first, last, 6).filter(Number.isInteger)) context.fillText(value(frame), x(frame), height - MARGIN.bottom + 12);
+    context.fillText("frame", (MARGIN.left + width - MARGIN.right) / 2, height - 8);
+    context.textAlign = "left";
+    context.fillText(`${QUANTITIES[this.quantity]} [counts]`, 2, 8);
   }
 }
 

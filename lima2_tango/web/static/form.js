@@ -6,7 +6,8 @@ export class Form {
   constructor({ order, failed }) {
     this.on = { order, failed };
     this.fields = new Map(); // path -> {field, input, row}
-    this.may = false;
+    this.may = this.idle = false;
+    this.refused = null; // address of the field that the last order was refused for
     $("form").addEventListener("submit", (event) => { event.preventDefault(); this.on.order("start"); });
   }
 
@@ -19,7 +20,7 @@ export class Form {
   }
 
   show({ pipeline, pipelines, fields }) {
-    const kept = this.changes(), open = $("more")?.open;
+    const kept = this.changes(), open = $("more")?.open, focused = $("form").contains(document.activeElement) ? document.activeElement.id : "";
     this.fields.clear();
     const choice = this.row({ path: "class_name", label: "Pipeline", kind: "choice", value: pipeline, choices: pipelines, unit: "", help: "What processes the frames.", limits: {} }, () => this.choose());
     const common = fields.filter((field) => field.common).map((field) => this.row(field));
@@ -30,7 +31,9 @@ export class Form {
       make("button", { class: "go", id: "form-start" }, "Set and start"));
     $("form").replaceChildren(choice, ...common, actions, more);
     for (const [path, value] of Object.entries(kept)) this.restore(path, value);
-    this.allow(this.may);
+    this.allow(this.may, this.idle);
+    this.refusedField()?.row.classList.add("wrong");
+    if (focused) $(focused)?.focus({ preventScroll: true });
   }
 
   groups(fields) {
@@ -42,14 +45,21 @@ export class Form {
     const id = `f-${field.path}`, input = control(field, id);
     const unit = make("span", { class: "unit" }, field.unit);
     const row = make("div", { class: "field", title: field.help, "data-path": field.path }, make("label", { for: id }, field.label), make("div", { class: "entry" }, input, unit));
+    input.addEventListener("input", () => this.mark(field.path)); // each key: the form may be loaded anew before the next
     input.addEventListener("change", () => { this.mark(field.path); changed?.(); });
     this.fields.set(field.path, { field, input, row });
     return row;
   }
 
+  // Somebody typed: what was refused there is history.
   mark(path) {
-    const { field, input, row } = this.fields.get(path);
-    row.classList.remove("wrong");
+    const entry = this.fields.get(path);
+    if (this.refusedField() === entry) this.refused = null;
+    entry.row.classList.remove("wrong");
+    this.compare(entry);
+  }
+
+  compare({ field, input, row }) {
     row.classList.toggle("changed", JSON.stringify(read(field, input)) !== JSON.stringify(field.value));
   }
 
@@ -57,7 +67,7 @@ export class Form {
     const entry = this.fields.get(path);
     if (!entry || path === "class_name") return;
     write(entry.field, entry.input, value);
-    this.mark(path);
+    this.compare(entry);
   }
 
   // What is not as the control has it, by path.
@@ -76,16 +86,24 @@ export class Form {
   }
 
   wrong(path) {
-    const entry = [...this.fields].find(([known]) => path && (path === `$.${known}` || path.startsWith(`$.${known}.`) || path.startsWith(`$.${known}[`)));
+    this.refusedField()?.row.classList.remove("wrong");
+    this.refused = path;
+    const entry = this.refusedField();
     if (!entry) return;
-    const [, { row, input }] = entry;
+    const { row, input } = entry;
     row.classList.add("wrong");
     row.closest("details")?.setAttribute("open", "");
     row.scrollIntoView({ block: "nearest" });
     input.focus();
   }
 
+  refusedField() {
+    const path = this.refused;
+    return path && [...this.fields].find(([known]) => path === `$.${known}` || path.startsWith(`$.${known}.`) || path.startsWith(`$.${known}[`))?.[1];
+  }
+
   clean() {
+    this.refused = null;
     for (const { row } of this.fields.values()) row.classList.remove("changed", "wrong");
   }
 
@@ -95,10 +113,12 @@ export class Form {
     for (const group of document.querySelectorAll("[data-group]")) group.hidden = !group.querySelector(".field:not([hidden])");
   }
 
-  allow(may) {
-    this.may = may;
+  // `idle`: a run may begin.
+  allow(may, idle) {
+    [this.may, this.idle] = [may, idle];
     for (const { input } of this.fields.values()) input.disabled = !may;
-    for (const id of ["apply", "form-start"]) if ($(id)) $(id).disabled = !may;
+    if ($("apply")) $("apply").disabled = !may;
+    if ($("form-start")) $("form-start").disabled = !idle;
   }
 }
 

@@ -9,6 +9,7 @@ export function value(number) {
   if (typeof number !== "number" || !Number.isFinite(number)) return number == null ? DASH : String(number);
   if (Number.isInteger(number) && Math.abs(number) < 1e7) return count(number);
   const size = Math.abs(number);
+  if (size >= 1e4 && size < 1e7) return count(Math.round(number));
   return size !== 0 && (size < 1e-3 || size >= 1e7) ? short(number) : String(Number(number.toPrecision(5)));
 }
 

@@ -198,6 +198,14 @@ export class Picture {
     this.render();
   }
 
+  // A region for who has no pointer: an eighth of what is shown to each side, for its numbers to be changed.
+  middle() {
+    if (this.tool === "pan" || !this.frame) return;
+    const { width, height } = this.canvas, at = (x, y) => this.inFrame({ x: width / 2 + x, y: height / 2 + y }), size = Math.min(width, height) / 8;
+    const [from, to] = this.tool === "arc" ? [at(0, 0), at(size, 0)] : [at(-size, -size), at(size, size)];
+    this.canvas.dispatchEvent(new CustomEvent("region", { detail: { from, to } }));
+  }
+
   choose(tool) {
     this.tool = tool;
     this.drawing = null;

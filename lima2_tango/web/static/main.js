@@ -30,6 +30,10 @@ async function order(command, pipelineName = "") {
 
 async function obeyed(address, what, then = () => {}) {
   document.body.setAttribute("aria-busy", "true");
+  if (what.command === "start") {
+    page.state = "preparing"; // until the next look says what it is
+    allow();
+  }
   try {
     const { told } = await post(address, what);
     then();
@@ -65,12 +69,12 @@ function alert() {
 
 function onStatus(status) {
   page.status = status;
-  page.state = status.silence ? "lost" : status.state;
+  page.state = status.silence ? "lost" : status.starting && status.state !== "running" ? "preparing" : status.state;
   const pill = $("state"), by = status.driver === "conductor" && page.state === "running" ? ", by a conductor" : "";
-  text(pill, status.silence ? "no answer" : `${status.state}${by}`);
+  text(pill, status.silence ? "no answer" : `${page.state}${by}`);
   pill.className = `pill ${page.state}`;
   text($("frames"), `${count(status.acquired)}${status.nb_frames ? ` of ${count(status.nb_frames)}` : ""}`);
-  text($("rate"), rate(status.frame_rate));
+  text($("rate"), page.state === "running" ? rate(status.frame_rate) : DASH);
   text($("saved"), status.saved ? count(status.saved) : DASH);
   text($("left"), page.state === "running" ? seconds(status.time_left) : DASH);
   $("progress").value = status.nb_frames && page.state === "running" ? status.acquired / status.nb_frames : 0;
@@ -86,9 +90,9 @@ function onStatus(status) {
 
 function allow() {
   const running = page.state === "running", may = operator() && page.state !== "lost";
-  const enabled = { start: may && !running && page.state !== "fault", stop: may && (running || page.state === "prepared"), trigger: may && running, reset: may && page.state === "fault" };
+  const enabled = { start: may && !running && page.state !== "fault" && page.state !== "preparing", stop: may && (running || ["prepared", "preparing"].includes(page.state)), trigger: may && running, reset: may && page.state === "fault" };
   for (const [command, can] of Object.entries(enabled)) $(command).disabled = !can;
-  form.allow(operator());
+  form.allow(operator(), enabled.start);
   regions.allow(operator());
 }
 
@@ -98,10 +102,18 @@ function onPicture(shown) {
   $("nothing").hidden = true;
   text($("value-low"), value(shown.low));
   text($("value-high"), value(shown.high));
+  text($("value-middle"), value(middle(shown, $("scale").value)));
   text($("frame-about"), `frame ${count(shown.frame)} · ${shown.columns} × ${shown.rows} ${shown.type}${shown.factor > 1 ? ` · 1 : ${shown.factor}` : ""}`);
   regions.latest(chart.latest, chart.quantity);
   channels(shown);
   if (hovered) link.say({ pixel: hovered });
+}
+
+// The value whose colour is half way along the bar, as the server scales it.
+function middle({ low, high }, scale) {
+  const span = high - low;
+  const part = { linear: span / 2, sqrt: span / 4, log: Math.expm1(Math.log1p(span) / 2) }[scale];
+  return Number((low + part).toPrecision(3));
 }
 
 function channels({ channels: number }) {
@@ -153,7 +165,7 @@ function wire() {
   for (const id of ["scale", "pool"]) $(id).addEventListener("change", () => picture.set({ [id]: $(id).value }));
   for (const id of ["low", "high"]) $(id).addEventListener("change", () => { if ($(id).validity.valid && $(id).value !== "") picture.set({ [id]: $(id).valueAsNumber }); });
   $("channel").addEventListener("change", () => picture.set({ channel: Number($("channel").value) }));
-  $("mask").addEventListener("change", () => picture.set({ mask: $("mask").checked }));
+  $("mask").addEventListener("change", () => { picture.set({ mask: $("mask").checked }); $("masked-key").hidden = !$("mask").checked; });
   $("colours").addEventListener("change", () => { picture.colour($("colours").value); ramp($("colours").value); });
   $("quantity").addEventListener("change", () => { chart.show(Number($("quantity").value)); regions.latest(chart.latest, chart.quantity); });
   $("zoom-in").addEventListener("click", () => picture.larger());
@@ -195,7 +207,7 @@ function connect() {
     picture: onPicture,
     status: onStatus,
     pixel: onPixel,
-    runs: (message) => { page.runs = message.runs; runs(message.runs, operator()); regions.take(message.regions); },
+    runs: (message) => { page.runs = message.runs; runs(message.runs, operator() && page.files, (refusal) => { page.refusal = refusal; page.dismissed = ""; alert(); }); regions.take(message.regions); },
     refusal: ({ error }) => { page.refusal = error; alert(); },
   });
 }
@@ -209,6 +221,7 @@ async function begin() {
   }
   const about = await get("api/about");
   page.role = about.role;
+  page.files = about.files;
   document.title = `${about.title} · lima2`;
   text($("title"), about.title);
   text($("device"), about.control + (about.role === "reader" ? " · you may look" : ""));

@@ -37,7 +37,7 @@ export class Pipeline {
     for (const node of nodes) boxes.push({ name: node.name, reads: node.reads, kind: "node", title: node.name, note: "", does: node.does });
     for (const node of nodes) if (node.command) boxes.push({ name: `rows ${node.name}`, reads: node.name, kind: "out", title: node.command.replace("pop", ""), note: "rows", does: `rows for ${node.command}` });
     for (const output of outputs) boxes.push({ name: `out ${output.label}`, reads: output.keeps, kind: "out", title: output.label, note: "frames", does: output.saving ? `kept for readers; saved as ${output.saving}` : "kept for readers", counters: output.counters });
-    place(boxes, "camera", 0, { row: 0 });
+    place(boxes, "camera", 0, 0);
     const columns = Math.max(...boxes.map((box) => box.column ?? 0)) + 1, rows = Math.max(...boxes.map((box) => box.line ?? 0)) + 1;
     const shift = QUEUE.width + BOX.across;
     for (const box of boxes) {
@@ -93,16 +93,26 @@ export class Pipeline {
 const total = (status, name) => status.processing.reduce((sum, rank) => sum + rank[name], 0);
 const short = (name) => (name.length > 16 ? `${name.slice(0, 15)}…` : name);
 
-// Children in the column after, each below the last; the first on the line of its parent.
-function place(boxes, name, column, cursor) {
+// Children in the column after: the first on the line of its parent, the others on the next where there is room.
+function place(boxes, name, column, line) {
   const box = boxes.find((each) => each.name === name);
-  box.column = column;
-  box.line = cursor.row;
-  const children = boxes.filter((each) => each.reads === name);
-  children.forEach((child, index) => {
-    if (index) cursor.row += 1;
-    place(boxes, child.name, column + 1, cursor);
+  Object.assign(box, { column, line });
+  let below = line;
+  boxes.filter((each) => each.reads === name).forEach((child, index) => {
+    if (index) below = room(boxes, column + 1, below + 1, straight(boxes, child));
+    place(boxes, child.name, column + 1, below);
   });
+}
+
+// Boxes on one line from this one on.
+function straight(boxes, box) {
+  const child = boxes.find((each) => each.reads === box.name);
+  return child ? 1 + straight(boxes, child) : 1;
+}
+
+function room(boxes, column, line, length) {
+  const taken = boxes.some((each) => each.line === line && each.column >= column && each.column < column + length);
+  return taken ? room(boxes, column, line + 1, length) : line;
 }
 
 function edge(x1, y1, x2, y2) {

@@ -3,6 +3,7 @@ import { LINES } from "./colour.js";
 import { $, make, text } from "./dom.js";
 import { value } from "./format.js";
 
+const SHADE = "rgb(0 0 0 / 0.7)";
 const INNER = 0.7; // of the outer radius, for a ring that is drawn
 const NUMBERS = { rectangle: ["x", "y", "w", "h"], arc: ["x", "y", "r1", "r2", "a1", "a2"] };
 
@@ -119,9 +120,12 @@ function outline(context, picture, { kind, numbers }, colour, width, label) {
     corner = picture.toScreen(x + 0.5 - r2 * 0.7, y + 0.5 - r2 * 0.7);
   }
   context.font = `700 ${13 * (devicePixelRatio || 1)}px sans-serif`;
+  context.lineJoin = "round";
   halo(context, width, () => context.stroke());
-  context.beginPath();
-  halo(context, width, (around) => (around ? context.strokeText(label, ...at(corner, width)) : context.fillText(label, ...at(corner, width))));
+  context.lineWidth = 1.6 * width;
+  context.strokeStyle = SHADE;
+  context.strokeText(label, ...at(corner, width));
+  context.fillText(label, ...at(corner, width));
   context.restore();
 }
 
@@ -130,10 +134,10 @@ const at = ([x, y], width) => [x + 2 * width, y - 4 * width];
 // Seen on bright and on dark pixels alike.
 function halo(context, width, draw) {
   const colour = context.strokeStyle;
-  context.strokeStyle = "rgb(0 0 0 / 0.7)";
+  context.strokeStyle = SHADE;
   context.lineWidth = width * 1.9;
-  draw(true);
+  draw();
   context.strokeStyle = colour;
   context.lineWidth = width;
-  draw(false);
+  draw();
 }

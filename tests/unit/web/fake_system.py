@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,8 @@ class FakeDevice:
 
     told: list[tuple[str, object]] = field(default_factory=list)
     refusal: str = ""
+    hold: Event | None = None
+    """Acquire waits for it."""
     name: str = CONTROL
     proc: dict[str, Any] = field(default_factory=lambda: {"class_name": "LimaProcessingLegacy"})
 
@@ -74,6 +77,8 @@ class FakeDevice:
         if self.refusal:
             raise RefusedError(self.refusal, path="$.acq.expo_time")
         self.told.append((name, argument))
+        if self.hold is not None and name == "Acquire":
+            assert self.hold.wait(10)
         return UUID
 
     def ask(self, name: str, argument: object = None) -> Any:

@@ -2,7 +2,10 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 from lima2_tango.web.access import Role, Tokens
 from lima2_tango.web.app import LARGEST_BODY, application
 from lima2_tango.web.guard import HEADERS
+from lima2_tango.web.hub import PACE
 
 OPERATOR, READER = "operator-token-of-the-test", "reader-token-of-the-test"
 TOKENS = Tokens({Role.OPERATOR: OPERATOR, Role.READER: READER})
@@ -78,6 +82,25 @@ def test_start_stop_trigger_and_reset_reach_the_control(client: TestClient, devi
     for command in ("start", "stop", "trigger", "reset"):
         assert told(client, "/api/order", {"command": command})[0] == 200
     assert [name for name, _ in device.told] == ["Acquire", "Stop", "Trigger", "Reset"]
+
+
+def test_of_two_who_start_at_once_one_does_and_everybody_sees_it(client: TestClient, device: FakeDevice) -> None:
+    device.hold = Event()
+    with ThreadPoolExecutor() as pool, client.websocket_connect("/live") as socket:
+        first = pool.submit(told, client, "/api/order", {"command": "start"})
+        try:
+            while not next_of(socket, "status")["starting"]:
+                pass
+            code, answer = told(client, "/api/order", {"command": "start"})
+            assert (code, "being prepared" in answer["error"]["what"]) == (400, True)
+            assert answer["error"]["remedy"] == "wait for it, or stop it"
+            assert told(client, "/api/order", {"command": "stop"})[0] == 200
+        finally:
+            device.hold.set()
+        assert first.result(10)[0] == 200
+        while next_of(socket, "status")["starting"]:
+            pass
+    assert [name for name, _ in device.told].count("Acquire") == 1
 
 
 def test_a_refusal_is_a_sentence_with_its_remedy_and_its_place(client: TestClient, device: FakeDevice) -> None:
@@ -163,7 +186,7 @@ def test_regions_are_written_back_and_profiles_stay(client: TestClient, device: 
 
 def test_nobody_without_a_token_sees_or_does_anything(guarded: TestClient, device: FakeDevice) -> None:
     assert guarded.get("/api/about").json() == {
-        "title": "fake", "control": "", "tango_host": "", "role": "nobody", "tokens": True
+        "title": "fake", "control": "", "tango_host": "", "role": "nobody", "tokens": True, "files": False
     }  # fmt: skip
     for address in ("/api/form", "/api/graph?pipeline=x", "/api/file?path=x"):
         assert guarded.get(address).status_code == 403
@@ -237,6 +260,21 @@ def test_a_slow_browser_holds_nobody_and_is_sent_one_picture(client: TestClient,
         assert live.fetched <= 21  # one for both
         slow.send_json({"drawn": True})
         assert next_of(slow, "picture")["frame"] == 19
+
+
+def test_who_asks_for_pictures_without_end_has_no_more_than_his_share(client: TestClient, live: FakeLive) -> None:
+    live.index, asked = 0, 3 * round(1 / PACE)
+    with client.websocket_connect("/live") as greedy:
+        next_of(greedy, "picture")
+        begin = time.monotonic()
+        for _ in range(asked):
+            for width in (2, 3):
+                greedy.send_json({"drawn": True, "view": {"width": width, "height": 2}})
+        pictures = 0
+        greedy.send_json({"pixel": [0, 0]})
+        while (message := greedy.receive()).get("bytes") or json.loads(message["text"])["kind"] != "pixel":
+            pictures += message.get("bytes") is not None
+        assert pictures <= 2 + (time.monotonic() - begin) / PACE
 
 
 @pytest.mark.parametrize(
