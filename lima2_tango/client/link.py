@@ -54,7 +54,8 @@ class Link:
         except RefusedError as error:
             raise RunFailedError(
                 f"{self.device.name} does not know run {self.uuid} any more: its server was restarted, or more than "
-                f"{LENGTH} runs came since; files that were complete are kept ({error})"
+                f"{LENGTH} runs came since; if a process has died, lima2 up or the launcher names it in its log; data "
+                f"files that were complete are kept ({error})"
             ) from error
         return self.last
 

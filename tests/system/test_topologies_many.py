@@ -1,4 +1,4 @@
-"""Four and eight receivers in every topology, by a conductor and by the control: every frame once, exact, in order."""
+"""Three, four and eight receivers in every topology, by conductor and control: every frame once, exact, in order."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +14,8 @@ from lima2_tango.cli.config import DatabaseConfig, Member, SystemConfig, Topolog
 from lima2_tango.cli.system import System
 from lima2_tango.client import RunState, connect
 
-pytestmark = pytest.mark.long
-
 BOUND = 60.0
-RECEIVERS = [4, 8]
+RECEIVERS = [3, pytest.param(4, marks=pytest.mark.long), pytest.param(8, marks=pytest.mark.long)]
 FRAMES = 83
 """No multiple of the receivers, nor of the images."""
 HALVES = [
@@ -30,7 +28,7 @@ BY_CONDUCTOR: dict[str, tuple[Topology, Json]] = {
     "full": (Topology.ROUND_ROBIN, {}),
     "full at random": (Topology.DYNAMIC, {"det.dispatch_mode": "full_random"}),
     "scattered": (Topology.ROUND_ROBIN, SCATTERED),
-    "scattered by the last receiver": (Topology.ROUND_ROBIN, SCATTERED | {"det.acquisition_rank": 3}),
+    "scattered by receiver 2": (Topology.ROUND_ROBIN, SCATTERED | {"det.acquisition_rank": 2}),
     "scattered to the least loaded": (Topology.DYNAMIC, SCATTERED | {"det.dispatch_mode": "least_loaded"}),
     "assembled": (Topology.ROUND_ROBIN, ASSEMBLED),
 }
