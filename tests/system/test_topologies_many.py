@@ -94,9 +94,12 @@ def test_a_conductor_finds_every_frame_in_file_and_memory(conducted: Conducted, 
 def test_the_control_finds_every_frame_in_file_and_stream(many: System, case: str, tmp_path: Path) -> None:
     det = BY_CONTROL[case]
     generator = {"gauss": {"peaks": [PEAK], "grow_factor": 0.1}}
+    dealt = {"det.dispatch_mode": "round_robin", "det.acquisition_rank": -1}
     small = {"det.width": WIDTH, "det.height": HEIGHT, "det.nb_prefetch_frames": IMAGES, "det.generator": generator}
     with connect(many.control, many.tango_host) as lima:
-        run = lima.acquire(nb_frames=FRAMES, expo_time=0.002, latency_time=0, saving=tmp_path, changes=small | det)
+        run = lima.acquire(
+            nb_frames=FRAMES, expo_time=0.002, latency_time=0, saving=tmp_path, changes=small | dealt | det
+        )
         streamed = [] if case == KEPT else list(run.frames(every=True))
         record = run.wait(BOUND)
     assert (record.state, record.error) == (RunState.DONE, "")
