@@ -102,6 +102,27 @@ class ExtraCommand:
     doc: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A reading of the detector as an attribute of its control device.
+
+    It is in alarm beyond its limits, which the facility may change in its database; where it is none of the `good`
+    texts; and where `status` has its name in the list `alarms`: the detector says so itself.
+    """
+
+    kind: type[float] | type[int] | type[str]
+    doc: str
+    unit: str = ""
+    least: float | None = None
+    """In alarm at this or below, in its unit."""
+    most: float | None = None
+    """In alarm at this or above, in its unit."""
+    good: tuple[str, ...] = ()
+    """Of a text; none where every one is good."""
+    key: str = ""
+    """Its name in `status`, where that is not the attribute's."""
+
+
 class ControlHalf(ABC, Generic[P]):
     """The detector as its control device sees it.
 
@@ -119,7 +140,10 @@ class ControlHalf(ABC, Generic[P]):
     def info(self) -> DetectorInfo: ...
 
     def status(self) -> dict[str, object]:
-        """Readings that change (contract section 2.3): `state`, temperature [degC], humidity [%], ..."""
+        """Readings that change (contract section 2.3): `state`, temperature [degC], humidity [%], ...
+
+        State `unreachable` where the detector does not answer; `alarms` is a list of those that it calls critical.
+        """
         return {"state": "idle", "temperature": 0.0, "humidity": 0.0}
 
     @abstractmethod
@@ -227,5 +251,10 @@ class Plugin:
     version: str = "core-1.2.0"
     """As the clients check it (contract section 2.5)."""
     commands: Mapping[str, ExtraCommand] = field(default_factory=dict)
+    free_running: bool = False
+    """Frames come when the detector sends them, to whichever receiver takes them next: several of them share it as the
+    conductor's topology dynamic, and `ControlHalf.start` grants nothing. Else the topology says whose a frame is."""
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    """What of `ControlHalf.status` is an attribute of its own, by name."""
     warm: Callable[[], None] | None = None
     """Compile or import, in the background, what the first `prepare` of a receiver would wait for."""

@@ -56,6 +56,12 @@ WrongSeries = Annotated[str, typer.Option(metavar="IMAGES", help="Sent as of the
 Stall = Annotated[str, typer.Option(metavar="IMAGE:SECONDS", help="Send nothing for a while before an image.")]
 NoEnd = Annotated[bool, typer.Option("--no-end", help="Never send the end of a series.")]
 ErrorAt = Annotated[int, typer.Option(metavar="IMAGE", help="Break with this image: the state is error. -1: never.")]
+HangUpAt = Annotated[
+    int, typer.Option(metavar="IMAGE", help="Close the streams before this image; the next arm opens them. -1: never.")
+]
+RestErrors = Annotated[
+    str, typer.Option("--rest-errors", metavar="ADDRESSES", help="Answered with HTTP 500, as command/arm,status/state.")
+]
 HighTemperature = Annotated[bool, typer.Option("--high-temperature", help="Be too warm.")]
 
 
@@ -87,6 +93,8 @@ def dectris(
     stall: Stall = "",
     no_end: NoEnd = False,
     error_at: ErrorAt = -1,
+    hang_up_at: HangUpAt = -1,
+    rest_errors: RestErrors = "",
     high_temperature: HighTemperature = False,
 ) -> None:
     """An EIGER2 or PILATUS4: the SIMPLON REST interface, the stream 2 and the legacy stream.
@@ -95,7 +103,7 @@ def dectris(
     images are rings of powder with the noise of photons, or those of files. Ctrl-C ends it.
     """
     try:
-        from lima2_tango.simulators.dectris.faults import Faults, numbers_of, stall_of
+        from lima2_tango.simulators.dectris.faults import Faults, keys_of, numbers_of, stall_of
         from lima2_tango.simulators.dectris.models import find_model
         from lima2_tango.simulators.dectris.options import Options
         from lima2_tango.simulators.dectris.server import SimulatedDetector
@@ -110,6 +118,8 @@ def dectris(
         stall=stall_of(stall),
         no_end=no_end,
         error_at=error_at if error_at >= 0 else None,
+        hang_up_at=hang_up_at if hang_up_at >= 0 else None,
+        rest_errors=keys_of("--rest-errors", rest_errors),
         high_temperature=high_temperature,
     )
     options = Options(api_version, distinct, rate, flat_out, pulse_period, buffer, bit_depth, faults)

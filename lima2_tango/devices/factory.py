@@ -14,6 +14,7 @@ from .control import ControlDevice
 from .driven import forwarded_getter
 from .errors import as_dev_failed
 from .processing import ProcessingDevice, frame_command, info_attribute, row_command, sparse_command, vector_command
+from .readings import reading_attributes
 from .receiver import ReceiverDevice
 from .scalars import GenericControlDevice, scalar_attributes
 
@@ -66,6 +67,7 @@ def _camera_class(plugin: Plugin, class_name: str, base: type[AcquisitionDevice]
     if issubclass(base, ControlDevice):
         members |= {name: _extra_command(name, extra) for name, extra in plugin.commands.items()}
         members |= scalar_attributes(plugin)
+        members |= reading_attributes(plugin)
         members |= {name: forwarded_getter(name) for name in _getters() if not hasattr(base, name)}
     return type(class_name, (base,), members)
 

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from queue import Queue
 from threading import Thread
 from typing import Any
@@ -33,20 +33,29 @@ def leaves(schema: dict[str, Any], path: str = "$") -> Iterator[tuple[str, dict[
         yield from leaves(child, f"{path}.{name}")
 
 
+def check_shared(rig: Rig, deliveries: Sequence[Delivery], count: int) -> None:
+    """Frames below `count` came once each, in order, and to whom they belong."""
+    for rank, delivery in enumerate(deliveries):
+        assert delivery.ends == [EndOfSeries(len(delivery.indices))]
+        if not rig.plugin.free_running:
+            assert delivery.indices == list(range(rank, count, len(deliveries)))
+        assert delivery.indices == sorted(delivery.indices)
+    assert sorted(index for delivery in deliveries for index in delivery.indices) == list(range(count))
+
+
 class CameraContract:
     """One method per promise; `rig` is the fixture that a test class gives."""
 
     @pytest.mark.parametrize("receivers", [1, 2, 3])
     def test_delivers_each_frame_once_in_order_to_its_receiver(self, rig: Rig, receivers: int) -> None:
-        deliveries = rig.run(receivers, nb_frames=7)
-        for rank, delivery in enumerate(deliveries):
-            assert delivery.indices == list(range(rank, 7, receivers))
-            assert delivery.ends == [EndOfSeries(len(delivery.indices))]
+        check_shared(rig, rig.run(receivers, nb_frames=7), 7)
 
     def test_blocks_are_what_was_promised(self, rig: Rig) -> None:
         params = rig.params(nb_frames=7)
         (spec,) = rig.prepare(params)
-        delivery = rig.deliver(rig.series(params)[0])
+        series = rig.series(params)
+        rig.start(series)
+        delivery = rig.deliver(series[0])
         local = 0
         for block in delivery.blocks:
             assert block.spec == spec
@@ -83,6 +92,7 @@ class CameraContract:
         threads = [Thread(target=pull, args=(one,)) for one in series]
         for thread in threads:
             thread.start()
+        rig.start(series)
         while (rank := seen.get(timeout=PATIENCE)) != 1:
             assert rank == 0
         cut = max(one.hold() for one in series)
@@ -91,9 +101,7 @@ class CameraContract:
         for thread in threads:
             thread.join(PATIENCE)
             assert not thread.is_alive()
-        for rank, delivery in enumerate(deliveries):
-            assert delivery.indices == list(range(rank, cut, 2))
-            assert delivery.ends == [EndOfSeries(len(delivery.indices))]
+        check_shared(rig, deliveries, cut)
 
     def test_a_series_cut_before_its_first_frame_ends_empty(self, rig: Rig) -> None:
         params = rig.params(nb_frames=7)
@@ -122,18 +130,22 @@ class CameraContract:
     def test_fewer_receivers_than_expected_share_all_frames(self, rig: Rig) -> None:
         params = rig.params(nb_frames=7)
         rig.prepare(params, 3)
-        indices = [rig.deliver(one).indices for one in rig.series(params, 2)]
-        assert indices == [[0, 2, 4, 6], [1, 3, 5]]
+        series = rig.series(params, 2)
+        rig.start(series)
+        check_shared(rig, rig.deliver_all(series, 7), 7)
 
     def test_software_triggers_are_granted_in_the_order_they_come(self, rig: Rig) -> None:
         if TriggerMode.SOFTWARE not in rig.control.capabilities.trigger_modes:
             pytest.skip("this camera has no software trigger")
-        rig.prepare(rig.params(nb_frames=5, trigger_mode="software", nb_frames_per_trigger=2))
+        params = rig.params(nb_frames=5, trigger_mode="software", nb_frames_per_trigger=2)
+        rig.prepare(params)
         limits: list[int] = []
-        rig.control.start(limits.append)
+        (series,) = rig.series(params)
+        rig.start([series], limits.append)
         for _ in range(3):
             rig.control.trigger()
-        assert limits == [2, 4, 5]
+        assert limits == ([] if rig.plugin.free_running else [2, 4, 5])
+        assert rig.deliver(series).indices == list(range(5))
         rig.control.stop()
 
     @pytest.mark.parametrize("mode", list(TriggerMode))

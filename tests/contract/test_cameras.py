@@ -52,12 +52,8 @@ PLUGIN = Plugin("Tiny", AcquisitionParams, Control, Receiver)
 '''
 
 
-NEEDS_A_DETECTOR = {"dectris"}
-"""Its frames come when a detector sends them, to whichever receiver is next: tests/unit/cameras looks at that."""
-
-
 class TestEveryCamera(CameraContract):
-    @pytest.fixture(params=sorted({*available("cameras")} - NEEDS_A_DETECTOR))
+    @pytest.fixture(params=sorted(available("cameras")))
     def rig(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
         rig = make_rig(request.param, tmp_path)
         yield rig

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from conducting import Conducted
+from detecting import config
 from lima2.common.exceptions import Lima2BackendError
-from support import CONFIG, LEGACY, Json, conduct, put
+from support import LEGACY, Json, conduct, put
 from watching import wait_for
 
-from lima2_tango.cli.config import DatabaseConfig, DatabaseKind, Member, SystemConfig, Topology, load_config
+from lima2_tango.cli.config import Topology
 from lima2_tango.cli.system import System
 from lima2_tango.simulators.dectris.frames import Powder
 from lima2_tango.simulators.dectris.models import find_model
@@ -37,20 +37,6 @@ def detector() -> Iterator[SimulatedDetector]:
     options = Options(distinct=4, rate=500)
     with SimulatedDetector(find_model("eiger2-500k"), options, source=Powder(shape=SHAPE)) as running:
         yield running
-
-
-def config(detector: SimulatedDetector) -> SystemConfig:
-    """The example, with this detector and a third receiver."""
-    example = load_config(CONFIG / "dectris.yaml")
-    at: dict[str, Any] = {"properties": {"detector": [f"127.0.0.1:{detector.port}"]}}
-    third = Member(device="id00/limareceiver/eiger3", instance="eiger_rcv3")
-    changes = {
-        "database": DatabaseConfig(kind=DatabaseKind.BUILTIN),
-        "control": example.control.model_copy(update=at),
-        "receivers": tuple(member.model_copy(update=at) for member in (*example.receivers, third)),
-        "conductor": example.conductor.model_copy(update={"enabled": False}),
-    }
-    return example.model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")

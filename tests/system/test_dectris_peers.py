@@ -209,21 +209,35 @@ def test_the_unmodified_conductor_takes_runs_from_tickit(real_image, recorded_im
     """Both streams, the raw frames of the camera and those of the pipeline; the legacy run is the second arm."""
     with tickit(tmp_path) as peer, System(system_with(peer), tmp_path / "system") as system:
         system.wait_ready(30)
-        client = Conducted.of(system)
         for stream, expected in (("stream2", recorded_image), ("legacy", real_image)):
             address = peer.stream2 if stream == "stream2" else peer.legacy
-            saving = {"saving.enabled": True, "saving.base_path": str(tmp_path / stream)}
-            acq = put(
-                client.services.acquisition.default_params()[1],
-                {"acq.nb_frames": IMAGES, "acq.expo_time": 50_000, "acq.latency_time": 0}
-                | {"det.stream": stream, "det.stream_port": int(address.rpartition(":")[2])}
-                | {**saving, "saving.filename_prefix": "raw"},
-            )
-            client.run(acq, put(client.services.pipeline.default_params(LEGACY), saving))
-            for source in ("frame", "raw_frame"):
-                frames = client.master(source)
-                assert len(frames) == IMAGES
-                assert all((frame == expected).all() for frame in frames)
+            conducted(system, stream, address, [expected] * IMAGES, tmp_path / stream)
+
+
+def conducted(system, stream, address, images, folder):
+    """A run of which both master files have these images."""
+    client, saving = Conducted.of(system), {"saving.enabled": True, "saving.base_path": str(folder)}
+    acq = put(
+        client.services.acquisition.default_params()[1],
+        {"acq.nb_frames": IMAGES, "acq.expo_time": 50_000, "acq.latency_time": 0}
+        | {"det.stream": stream, "det.stream_port": int(address.rpartition(":")[2])}
+        | {**saving, "saving.filename_prefix": "raw"},
+    )
+    client.run(acq, put(client.services.pipeline.default_params(LEGACY), saving))
+    for source in ("frame", "raw_frame"):
+        frames = client.master(source)
+        assert len(frames) == IMAGES
+        assert all((frame == image).all() for frame, image in zip(frames, images, strict=True))
+
+
+@pytest.mark.long
+def test_the_unmodified_conductor_takes_runs_from_eiger_simulator(tmp_path):
+    """It is in state ready for ever, has one threshold, and answers what it does not know with an error of its own."""
+    images = np.random.default_rng(1).poisson(1.0, (IMAGES, 3269, 3110)).astype(np.uint16)
+    with eiger_simulator(tmp_path, images, "bslz4") as peer, System(system_with(peer), tmp_path / "system") as system:
+        system.wait_ready(30)
+        for run in range(2):
+            conducted(system, "legacy", peer.legacy, images, tmp_path / f"run{run}")
 
 
 def system_with(peer):

@@ -25,7 +25,7 @@ def test_both_streams_are_measured_against_a_bare_loop(tmp_path, monkeypatch):
     assert ROWS["P2"] is dectris.measure
     assert [row.what.split(",")[0] for row in rows] == ["stream 2", "legacy stream"]
     for row in rows:
-        assert (row.id, row.lost, row.runs, row.goal) == ("P2", 0, 1, 0.5)
+        assert (row.id, row.lost, row.runs, row.goal) == ("P2", 0, 1, 0.7)
         assert row.ratio == pytest.approx(row.ours / row.reference)
     assert any("libertem" in text for text in told)
     assert os.listdir(tmp_path) == []

@@ -4,7 +4,7 @@
 stream; `_control` and `_receiver` are the two halves of the camera.
 """
 
-from lima2_tango.cameras.base import ControlHalf, ExtraCommand, Plugin, ReceiverHalf
+from lima2_tango.cameras.base import ControlHalf, ExtraCommand, Plugin, Reading, ReceiverHalf
 
 from ._params import DectrisParams
 
@@ -39,12 +39,29 @@ def _warm() -> None:
     bitshuffle.ready()
 
 
+READINGS = {
+    "detector_state": Reading(
+        str,
+        "What the detector says it does.",
+        good=("na", "idle", "ready", "acquire", "configure", "initialize", "test"),
+        key="state",
+    ),
+    "temperature": Reading(float, "Of the detector; in alarm where it says so itself.", "degC"),
+    "humidity": Reading(float, "In the detector; in alarm where it says so itself.", "%"),
+    "high_voltage_state": Reading(str, "Of the sensor: READY, or it takes no images.", good=("READY",)),
+    "stream_dropped": Reading(
+        int, "Images that the detector could not send since its stream was initialised.", "frame", most=1
+    ),
+}
+
 PLUGIN = Plugin(
     name="Dectris",
     params=DectrisParams,
     control=_control,
     receiver=_receiver,
     version="dectris-1.2.0",
+    free_running=True,
+    readings=READINGS,
     warm=_warm,
     commands={
         "Initialize": ExtraCommand(

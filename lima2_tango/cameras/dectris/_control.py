@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
@@ -13,15 +14,23 @@ from lima2_tango.core.series import OnTrigger
 from ._detector import Identity, arm, identify, make_ready
 from ._params import DectrisParams
 from ._settings import check_sharing, configure, plan
-from ._simplon import Simplon
+from ._simplon import Entry, Simplon
 from ._triggers import Triggers
 
 log = logging.getLogger(__name__)
 
+TAKEN, LOOK = 1.0, 0.005
+"""A detector that takes a trigger exposes within this, and is looked at so often [s]."""
 STATUS_AGE = 0.5
 """Readings are asked for again when they are older than this [s]."""
-READINGS = {"temperature": "temperature", "humidity": "humidity", "high_voltage_state": "high_voltage/state"}
-"""Readings of the detector, by the name that clients know."""
+STATUS_LIMIT = 1.0
+"""A reading that takes longer is not to be had: who asks for a status waits 3 s, as Tango's clients do [s]."""
+READINGS = {
+    "temperature": ("temperature", "board_000/th0_temp"),
+    "humidity": ("humidity", "board_000/th0_humidity"),
+    "high_voltage_state": ("high_voltage/state",),
+}
+"""Readings of the detector, by the name that clients know; of several addresses, the first that the detector has."""
 
 
 class DectrisControl(ControlHalf[DectrisParams]):
@@ -31,7 +40,7 @@ class DectrisControl(ControlHalf[DectrisParams]):
         self._identity: Identity | None = None
         self._armed = False
         self._triggers: Triggers | None = None
-        self._status: dict[str, object] = {"state": "unknown", "temperature": 0.0, "humidity": 0.0}
+        self._status: dict[str, object] = {"state": "unknown", "temperature": 0.0, "humidity": 0.0, "alarms": []}
         self._asked = 0.0
         self._lock = Lock()
 
@@ -91,6 +100,7 @@ class DectrisControl(ControlHalf[DectrisParams]):
             self._triggers = Triggers(self._connected(), self._plan.nb_images * self._plan.frame_time)
         if self._triggers is not None and acq.trigger_mode is TriggerMode.INTERNAL:
             self._triggers.add()
+            self._await_exposure(self._triggers)
 
     def trigger(self) -> None:
         if self._triggers is None:
@@ -124,6 +134,14 @@ class DectrisControl(ControlHalf[DectrisParams]):
         self._identity, self._armed = None, False
         self._connected().command("initialize", limit=120.0)
 
+    def _await_exposure(self, triggers: Triggers) -> None:
+        """See the run's only trigger taken, which comes back when the exposures are over; raises DetectorError."""
+        simplon, deadline = self._connected(), time.monotonic() + TAKEN
+        while triggers.error is None and time.monotonic() < deadline and simplon.state == "ready":
+            time.sleep(LOOK)
+        if triggers.error is not None:
+            raise triggers.error
+
     def _disarm(self) -> None:
         """End a series, unless it has ended by itself."""
         simplon = self._connected()
@@ -147,17 +165,29 @@ class DectrisControl(ControlHalf[DectrisParams]):
 
     def _read_status(self) -> dict[str, object]:
         simplon = self._connected()
-        found: dict[str, object] = {"state": simplon.state, "error": ""}
-        for name, key in READINGS.items():
-            reading = simplon.find(key, "status")
+        state = str(simplon.get("state", "status", limit=STATUS_LIMIT).value)
+        found: dict[str, object] = {"state": state, "error": ""}
+        alarms = []
+        for name, keys in READINGS.items():
+            reading = _found(simplon, keys)
             if reading is not None:
                 found[name] = _reading(reading.value)
-        dropped = simplon.find("dropped", "status", "stream")
+                alarms += [name] if reading.critical else []
+        dropped = simplon.find("dropped", "status", "stream", STATUS_LIMIT)
         found["stream_dropped"] = dropped.value if dropped is not None else 0
+        found["alarms"] = alarms
         triggers = self._triggers
         if triggers is not None and triggers.error is not None:
             found["error"] = str(triggers.error)
         return found
+
+
+def _found(simplon: Simplon, keys: Sequence[str]) -> Entry | None:
+    for key in keys:
+        entry = simplon.find(key, "status", limit=STATUS_LIMIT)
+        if entry is not None:
+            return entry
+    return None
 
 
 def _reading(value: Any) -> object:

@@ -17,6 +17,8 @@ from ._simplon import ARM_LIMIT, INITIALIZE_LIMIT, RefusedError, Simplon
 MOST_THRESHOLDS = 8
 MOST_IMAGES = 2_000_000_000
 """Images of a series that only a stop ends, where the detector does not say how many it can."""
+IDLE = {"idle", "ready"}
+"""States after an abort or initialize. Some simulators are ready for ever; a real detector would refuse parameters."""
 BUSY = {"configure", "initialize", "test"}
 """States that pass by themselves."""
 
@@ -108,7 +110,7 @@ def make_ready(simplon: Simplon) -> None:
         simplon.command("abort", limit=ARM_LIMIT)
     elif state != "idle":
         simplon.command("initialize", limit=INITIALIZE_LIMIT)
-    if (state := simplon.state) != "idle":
+    if (state := simplon.state) not in IDLE:
         raise DetectorError(f"the detector at {simplon.address} is in state {state}{errors(simplon)}: it must be idle")
 
 

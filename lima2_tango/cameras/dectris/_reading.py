@@ -66,6 +66,8 @@ class Reading:
         """When the series began, seconds since the epoch (UTC)."""
         self._heard = time.monotonic()
         """When the last message came, monotonic [s]."""
+        self._wanted = self._heard
+        """When the last one came that is not behind the end: that is not waited for, monotonic [s]."""
         self._asked = 0.0
         """When the detector was asked last, monotonic [s]."""
         self._told = True
@@ -87,7 +89,7 @@ class Reading:
         if not self._share:
             return sequencer.next >= series.end or (self._done and now - self._heard > QUIET)
         if series.is_cut:
-            return now - self._heard > STRAGGLERS or series.left
+            return now - self._wanted > STRAGGLERS or series.left
         return False
 
     def _gather(self) -> list[Image | Missing]:
@@ -108,6 +110,8 @@ class Reading:
         found: list[Image | Missing] = []
         for message in self._puller.messages(timeout):
             self._heard = time.monotonic()
+            if not isinstance(message, Image) or message.number < self._series.end:
+                self._wanted = self._heard
             if isinstance(message, Image) and self._base is None:
                 self._base = time.time() - message.start_time - message.real_time
             found += self._sequencer.take(message)

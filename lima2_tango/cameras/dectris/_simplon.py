@@ -15,11 +15,13 @@ from lima2_tango.core.errors import DetectorError
 if TYPE_CHECKING:
     import httpx  # it takes a third of a second to load: not at start-up
 
-OK, NOT_FOUND = 200, 404
+OK, NOT_FOUND, BROKEN = 200, 404, 500
 """Of HTTP."""
 VERSIONS = ("1.8.0", "1.7.0", "1.6.0")
 """Known ones; others of 1.6 to 1.8 are taken as they name themselves."""
 KNOWN = re.compile(r"1\.[678]\.\d+")
+CONNECT_LIMIT = 2.0
+"""Less than the 3 s that Tango's clients wait for a reading [s]."""
 READ_LIMIT = 5.0
 """Reading a value, or writing one that changes little [s]."""
 WRITE_LIMIT = 60.0
@@ -38,18 +40,25 @@ class Entry:
     least: float | None = None
     most: float | None = None
     allowed: tuple[Any, ...] = ()
+    critical: bool = False
+    """Of a reading: the detector says that it is beyond its limits."""
 
 
 class NotThereError(DetectorError):
     """The detector has no such parameter."""
 
 
+class BrokenError(DetectorError):
+    """The connection broke while the detector was asked."""
+
+
 class RefusedError(DetectorError):
     """The detector refused a value or a command; `reason` is its own message."""
 
-    def __init__(self, what: str, reason: str) -> None:
+    def __init__(self, what: str, reason: str, status: int = 400) -> None:
+        """`status` is that of HTTP."""
         super().__init__(what)
-        self.reason = reason
+        self.reason, self.status = reason, status
 
 
 class Simplon:
@@ -70,23 +79,33 @@ class Simplon:
             self._version = self._find_version()
         return self._version
 
-    def get(self, key: str, task: str = "config", module: str = "detector") -> Entry:
+    def get(self, key: str, task: str = "config", module: str = "detector", limit: float = READ_LIMIT) -> Entry:
         """A parameter, or with `task` status a reading. Raises NotThereError where the detector has none."""
-        found = self._ask("GET", module, task, key)
+        found = self._ask("GET", module, task, key, None, limit)
         if not isinstance(found, dict) or "value" not in found:
             raise DetectorError(f"{self._named(module, task, key)} is {str(found)[:80]!r}, not a value")
         allowed = found.get("allowed_values")
         limits = (found.get("min"), found.get("max"))
+        if limits[0] == limits[1]:  # of what has no limits, some say 0 and 0
+            limits = (None, None)
         least, most = (one if isinstance(one, int | float) else None for one in limits)
         unit = str(found.get("unit") or "")
-        return Entry(found["value"], unit, least, most, tuple(allowed) if isinstance(allowed, list) else ())
+        choices = tuple(allowed) if isinstance(allowed, list) else ()
+        return Entry(found["value"], unit, least, most, choices, found.get("state") == "critical")
 
-    def find(self, key: str, task: str = "config", module: str = "detector") -> Entry | None:
-        """As `get`; None where the detector has no such value."""
+    def find(self, key: str, task: str = "config", module: str = "detector", limit: float = READ_LIMIT) -> Entry | None:
+        """As `get`; None where the detector has no such value.
+
+        Some of SIMPLON 1.6 answer that with an error of their own (500) instead of 404.
+        """
         try:
-            return self.get(key, task, module)
+            return self.get(key, task, module, limit)
         except NotThereError:
             return None
+        except RefusedError as error:
+            if error.status == BROKEN and self.version.startswith("1.6."):
+                return None
+            raise
 
     def put(self, key: str, value: object, module: str = "detector") -> None:
         """Set a parameter; raises RefusedError with the detector's own message."""
@@ -130,19 +149,27 @@ class Simplon:
     def _ask(
         self, method: str, module: str, task: str, key: str, content: object = None, limit: float = READ_LIMIT
     ) -> Any:
-        answer = self._send(method, f"/{module}/api/{self.version}/{task}/{key}", content, limit)
+        path = f"/{module}/api/{self.version}/{task}/{key}"
+        try:
+            answer = self._send(method, path, content, limit)
+        except BrokenError:  # it has closed a connection that was idle, or told of an error
+            if task == "command":  # which may have been begun
+                raise
+            answer = self._send(method, path, content, limit)
         if answer.status_code == NOT_FOUND:
             raise NotThereError(f"there is no {self._named(module, task, key)} (SIMPLON {self._version})")
         if answer.status_code != OK:
             reason = " ".join(answer.text.split())[:300] or f"HTTP {answer.status_code}"
-            raise RefusedError(f"the detector at {self.address} refuses {task} {key}: {reason}", reason)
+            raise RefusedError(
+                f"the detector at {self.address} refuses {task} {key}: {reason}", reason, answer.status_code
+            )
         return _parsed(answer)
 
     def _send(self, method: str, path: str, content: object, limit: float) -> "httpx.Response":
         import httpx
 
         try:
-            return self._client.request(method, path, json=content, timeout=httpx.Timeout(limit, connect=READ_LIMIT))
+            return self._client.request(method, path, json=content, timeout=httpx.Timeout(limit, connect=CONNECT_LIMIT))
         except httpx.ConnectError as error:
             raise DetectorError(
                 f"the detector cannot be reached at {self.address} ({error}): is it switched on, and is the device "
@@ -154,7 +181,7 @@ class Simplon:
                 "web page answers, restart its control unit if not"
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # the last: closed by another thread
-            raise DetectorError(
+            raise BrokenError(
                 f"the connection to the detector at {self.address} broke at {method} {path} ({error}): try again"
             ) from error
 

@@ -42,10 +42,8 @@ from .row import Row, Tell
 from .simulated import DISTINCT, END, LEGACY, MODERN, Detector, Load
 from .storage import METADATA
 
-TO_BARE, TO_BARE_SMALL, TO_LIBERTEM = 0.7, 0.5, 0.8
-"""Goals: our rate divided by the reference's; where an image is small, what Python does for each counts."""
-SMALL = 1 << 20
-"""A chunk below is small [byte]."""
+TO_BARE, TO_LIBERTEM = 0.7, 0.8
+"""Goals: our rate divided by the reference's."""
 PER_FILE = 100
 """Images in a file."""
 BUDGET = 1 << 30
@@ -90,8 +88,7 @@ def _saved(detector: Detector, load: Load, runs: int, tell: Tell) -> Row:
         "ours": lambda folder: Took(save(detector, folder, load), verify(folder, load, ring)),
     }
     took = _interleaved(detector, load, sides, runs, tell, 2 * ring.nbytes // DISTINCT * load.count)
-    goal = TO_BARE if ring.nbytes > SMALL * DISTINCT else TO_BARE_SMALL
-    return _row(load, f"{load.name}, to HDF5; reference: recv and os.write", goal, took["ours"], took["bare"], ring)
+    return _row(load, f"{load.name}, to HDF5; reference: recv and os.write", TO_BARE, took["ours"], took["bare"], ring)
 
 
 def ring_of(load: Load) -> Ring:

@@ -24,6 +24,10 @@ class Faults:
     """The end of the series is never sent."""
     error_at: int | None = None
     """With this image the detector breaks: its state is error, and nothing more is sent."""
+    hang_up_at: int | None = None
+    """Before this image both streams are closed, and all that follows is lost; the next arm opens them again."""
+    rest_errors: frozenset[str] = frozenset()
+    """Addresses as `status/state` or `command/arm` that are answered with an internal error (500), of any module."""
     high_temperature: bool = False
     """The temperature is over its limit."""
 
@@ -47,6 +51,15 @@ def numbers_of(option: str, text: str) -> frozenset[int]:
         except ValueError as error:
             raise ParamError(option, text, "give numbers of images, as 3,7-9") from error
     return frozenset(found)
+
+
+def keys_of(option: str, text: str) -> frozenset[str]:
+    """`command/arm,status/state` as addresses; raises ParamError."""
+    found = frozenset(filter(None, text.split(",")))
+    for key in found:
+        if key.partition("/")[0] not in {"config", "status", "command"} or not key.partition("/")[2]:
+            raise ParamError(option, key, "give addresses that begin with config, status or command, as command/arm")
+    return found
 
 
 def stall_of(text: str) -> tuple[int, float] | None:

@@ -45,6 +45,8 @@ def _found(detector: Detector, method: str, path: str, body: bytes) -> Any:
 
 
 def _of_task(detector: Detector, method: str, module: str, task: str, key: str, body: bytes) -> Any:
+    if f"{task}/{key}" in detector.options.faults.rest_errors:
+        raise RefusedError(500, "internal server error: simulated")
     match method, task:
         case "GET", "config":
             return _read(detector.tables(module), key, "config")

@@ -17,6 +17,8 @@ LOOK = 0.05
 """How often a wait looks whether it is still wanted [s]."""
 FORGOTTEN = 1.0
 """What nobody has taken for so long is lost, and the rest of its series, once the next one is armed [s]."""
+RETRY = 0.02
+"""Between two tries to listen on a port [s]."""
 HIGH_WATER = 12
 """Messages that wait for each receiver, beside what its computer and the network hold."""
 PATIENCE = 0.0005
@@ -82,7 +84,9 @@ class Sender:
         `buffer` images at most wait for receivers, those that follow are dropped; 0 drops none. Raises OSError.
         """
         self.counts = Counts()
-        self._faults, self._buffer = faults, buffer
+        self.faults = faults
+        """From the next trigger on."""
+        self._buffer, self._address = buffer, address
         self._queue: SimpleQueue[_Begin | Burst | _End | None] = SimpleQueue()
         self._closed = Event()
         self._newest = self._forgotten = 0
@@ -132,27 +136,44 @@ class Sender:
                     case Burst() as burst:
                         self._send_burst(burst)
                         burst.sent.set()
-                    case _End(series) if not self._faults.no_end:
+                    case _End(series) if not self.faults.no_end:
                         self._send(series, [stream2.end(series)] if not series.legacy else legacy.end(series))
 
     def _prepare(self, series: Series) -> None:
         """Room for the messages of a series; messages that are still on their way keep theirs."""
+        self._listen_again()
         if not series.legacy:
             self._slots = [stream2.slot(series, chunks) for chunks in series.ring.chunks]
             self._trackers = [None] * len(self._slots)
 
     def _send_burst(self, burst: Burst) -> None:
         series = burst.series
-        for number in self._faults.order(burst.first, burst.count):
-            if self._faults.stall is not None and self._faults.stall[0] == number:
-                self._closed.wait(self._faults.stall[1])
+        for number in self.faults.order(burst.first, burst.count):
+            if self.faults.hang_up_at == number:
+                self._hang_up()
+                return
+            if self.faults.stall is not None and self.faults.stall[0] == number:
+                self._wait_until(time.monotonic() + self.faults.stall[1], series)
             if not self._wait_until(burst.due(number), series) or number >= series.exposed:
                 return
             if self._full(burst, number):
                 self.counts.dropped += 1
             else:
-                wrong = number in self._faults.wrong_series
+                wrong = number in self.faults.wrong_series
                 burst.nb_sent += self._send_image(series, burst.image(number, series.number - wrong))
+
+    def _hang_up(self) -> None:
+        """Close the streams, and what is on its way is lost."""
+        for socket in self._sockets:
+            socket.close(0)
+        self._sockets = []
+
+    def _listen_again(self) -> None:
+        """After a hang-up, on the same ports, as soon as the system gives them back."""
+        while len(self._sockets) < len(self.ports) and not self._closed.wait(RETRY):
+            with suppress(zmq.ZMQError):
+                for port in self.ports[len(self._sockets) :]:
+                    self._sockets.append(_listen(self._context, self._address, port))
 
     def _wait_until(self, due: float, series: Series) -> bool:
         """False where the image is not wanted any more."""
@@ -195,17 +216,21 @@ class Sender:
 
     def _send(self, series: Series, parts: Sequence[bytes | zmq.Frame], is_image: bool = False) -> bool:
         """Wait until a receiver has room for the message; False where that is not wanted any more."""
+        if not self._sockets:
+            return False
         socket = self._sockets[series.legacy]
-        begin, has_room = time.monotonic(), False
-        while not has_room:
+        begin = time.monotonic()
+        while True:
             has_room = bool(socket.poll(int(LOOK * 1000), zmq.POLLOUT))
             if series.order < self._newest and time.monotonic() - begin > FORGOTTEN:
                 self._forgotten = series.order
             unwanted = series.order <= self._forgotten or (is_image and series.discarded.is_set())
             if unwanted or self._closed.is_set():
                 return False
-        socket.send_multipart(parts, copy=False)
-        return True
+            if has_room:
+                with suppress(zmq.Again):  # who had room has gone since
+                    socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+                    return True
 
 
 def _listen(context: zmq.Context[zmq.Socket[bytes]], address: str, port: int) -> zmq.Socket[bytes]:

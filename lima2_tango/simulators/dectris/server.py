@@ -1,16 +1,19 @@
 """A simulated detector on the network."""
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import SHUT_RDWR, socket
 from threading import Thread
-from typing import Self
+from typing import Any, Self
 
 from zmq import ZMQError
 
 from lima2_tango.core.errors import ParamError
 
 from .detector import Detector
+from .faults import Faults
 from .frames import Source
 from .models import Model
 from .options import Options
@@ -56,6 +59,24 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_address = True
     detector: Detector
 
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._connections: set[socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """Close what is still connected, as where the power fails."""
+        for connection in self._connections.copy():
+            with suppress(OSError):  # closed already
+                connection.shutdown(SHUT_RDWR)
+
 
 class SimulatedDetector:
     """REST and streams of one detector; a context manager that listens while it is entered."""
@@ -94,6 +115,7 @@ class SimulatedDetector:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self._server.hang_up()
         self._sender.close()
 
     @property
@@ -115,6 +137,11 @@ class SimulatedDetector:
     def counts(self) -> Counts:
         """What was sent so far."""
         return self._sender.counts
+
+    def set_faults(self, faults: Faults) -> None:
+        """From the next series on; those of the REST interface at once."""
+        self.detector.options = replace(self.detector.options, faults=faults)
+        self._sender.faults = faults
 
     def _open_streams(self) -> Sender:
         stream2, legacy = self._ports[1:]

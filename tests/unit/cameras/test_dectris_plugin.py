@@ -140,6 +140,11 @@ class TestDiscovery:
         assert status["state"] == "na"
         assert (status["temperature"], status["humidity"], status["stream_dropped"]) == (22.5, 7.4, 0)
 
+    def test_what_the_detector_calls_critical_is_an_alarm(self, bench: Maker) -> None:
+        assert bench().control.status()["alarms"] == []
+        status = bench(faults=Faults(high_temperature=True)).control.status()
+        assert (status["temperature"], status["alarms"]) == (48.3, ["temperature"])
+
     @pytest.mark.parametrize("version", ["1.6.0", "1.7.0", "1.8.0"])
     def test_versions(self, bench: Maker, version: str) -> None:
         assert bench(version=version).control.info().serial == "E-08-9001"
@@ -287,6 +292,37 @@ class TestFaults:
             release(items)
         one.control.stop()
         one.check(one.run(), list(range(10)))
+
+    def test_a_stream_that_is_closed_is_named_and_the_next_run_works(self, bench: Maker) -> None:
+        one = bench(faults=Faults(hang_up_at=4), rate=200.0)
+        with pytest.raises(DataLossError, match="has ended its series before frame [234], 100 were asked for"):
+            one.run(nb_frames=100)
+        one.control.stop()
+        one.simulator.set_faults(Faults())
+        one.check(one.run(), list(range(10)))
+
+    @pytest.mark.parametrize("address", ["command/arm", "config/nimages", "status/state", "config/threshold/1/mode"])
+    def test_an_error_of_the_interface_is_named_and_the_next_run_works(self, bench: Maker, address: str) -> None:
+        one = bench(faults=Faults(rest_errors=frozenset({address})))
+        with pytest.raises(Lima2Error, match="internal server error"):
+            one.run()
+        one.simulator.set_faults(Faults())
+        one.check(one.run(), list(range(10)))
+
+    def test_a_detector_that_is_gone_is_named_and_the_next_run_works_where_it_is_back(self) -> None:
+        model, options, source = find_model("eiger2-500k"), Options(distinct=4, rate=100.0), Powder(shape=SHAPE)
+        with SimulatedDetector(model, options, source=source) as simulator:
+            one, port, ports = Bench(simulator), simulator.port, simulator.stream_ports
+            (series,) = one.prepare(one.params({"silence_limit": 1}, nb_frames=10_000))
+            one.control.start(series.grant)
+            items = one.receivers[0].blocks(series)
+            assert not isinstance(next(items), EndOfSeries)
+        with pytest.raises(DetectorError, match=r"frame \d+ has not come for .* cannot be reached at"):
+            release(items)
+        one.control.stop()
+        with SimulatedDetector(model, options, port=port, stream_ports=ports, source=source) as one.simulator:
+            one.check(one.run(), list(range(10)))
+            one.close()
 
     def test_a_wrong_port_is_named(self, bench: Maker) -> None:
         one = bench()
