@@ -51,6 +51,7 @@ class Hub:
         self._control: Device | None = None
         self._viewers: set[Viewer] = set()
         self._poke = asyncio.Event()
+        self._watched = asyncio.Event()
         self._sight: Sight | None = None
         self._source = Source()
         self._curves = Curves()
@@ -73,14 +74,17 @@ class Hub:
         return self._runs
 
     def join(self, viewer: Viewer) -> None:
-        """Another browser: it gets what is known at once."""
+        """Another browser: it gets what is known at once; the first ends the rest of the loops."""
         self._viewers.add(viewer)
+        self._watched.set()
         for kind, payload in self._told.items():
             viewer.put(kind, payload)
         self.poke()
 
     def leave(self, viewer: Viewer) -> None:
         self._viewers.discard(viewer)
+        if not self._viewers:
+            self._watched.clear()
 
     def poke(self) -> None:
         """A browser waits for a picture."""
@@ -128,12 +132,15 @@ class Hub:
             await self._look()
 
     async def _keep(self, step: Callable[[], Any], period: float) -> None:
-        """One step each period."""
+        """One step each period; more seldom where nobody looks on, until somebody does."""
         while True:
             begin = time.monotonic()
             await self._try(step)
-            wait = period if self._viewers else IDLE
-            await asyncio.sleep(max(0.02, begin + wait - time.monotonic()))
+            if self._viewers:
+                await asyncio.sleep(max(0.02, begin + period - time.monotonic()))
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._watched.wait(), IDLE)
 
     def _note(self, sentence: str) -> None:
         if sentence != self._trouble:
@@ -197,7 +204,7 @@ class Hub:
             await self._poke.wait()
             self._poke.clear()
             if self._source.getter and time.monotonic() >= due and any(viewer.waits for viewer in self._viewers):
-                due = time.monotonic() + self._period
+                due = max(due + self._period, time.monotonic())  # on the beat, as long as it is kept
                 await self._try(self._fetch)
                 asyncio.get_running_loop().call_at(due + WAKE, self.poke)
             await self._try(self._serve)

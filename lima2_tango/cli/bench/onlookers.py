@@ -15,17 +15,17 @@ GRACE = 10.0
 
 
 async def look_on(url: str, seconds: float) -> int:
-    """Pictures that came within so many seconds."""
-    pictures = 0
+    """Pictures that came within so many seconds after the first; 0 where none came."""
+    pictures, end = 0, time.monotonic() + GRACE
     async with connect(f"{url.replace('http', 'ws', 1)}live", open_timeout=GRACE, max_size=None) as socket:
         await socket.send(json.dumps({"view": {"columns": 1024, "rows": 1024}}))
-        end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             try:
                 message = await asyncio.wait_for(socket.recv(), left)
             except TimeoutError:
                 break
             if isinstance(message, bytes):
+                end = end if pictures else time.monotonic() + seconds
                 pictures += 1
                 await socket.send(json.dumps({"drawn": True}))
     return pictures

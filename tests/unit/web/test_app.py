@@ -320,3 +320,13 @@ def test_what_goes_wrong_once_ends_no_loop(client: TestClient, live: FakeLive) -
         next_of(socket, "status")
         live.broken = False
         assert next_of(socket, "picture")["frame"] == 0
+
+
+def test_who_comes_to_a_page_that_nobody_watched_sees_what_is_now(
+    client: TestClient, live: FakeLive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lima2_tango.web.hub.IDLE", 3600.0)
+    for live.uuid in ("of-the-first", "of-the-second"):
+        with client.websocket_connect("/live") as socket:
+            while next_of(socket, "status")["uuid"] != live.uuid:
+                pass
