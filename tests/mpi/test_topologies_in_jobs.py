@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
-from test_streams_in_jobs import LONG_BOUND, job
+from test_streams_in_jobs import job
 
 BODY = Path(__file__).with_name("topology_body.py")
+LONG_BOUND = 3000
+"""A run takes half a second to a second: it waits, and it is stopped, on purpose [s]."""
 
 
 @pytest.mark.parametrize("distance", ["near", "far"])
