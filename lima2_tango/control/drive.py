@@ -74,6 +74,10 @@ class Drive:
             return str(controller)
         return "" if self.run is None or self._forgiven else self.run.error
 
+    def receivers(self) -> Sequence[Rank]:
+        """All receivers, in order of rank; raises Lima2Error where some have not reported."""
+        return self._connect()
+
     def records(self) -> list[Record]:
         """The last runs, newest first."""
         for run in list(self._live):

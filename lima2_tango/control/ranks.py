@@ -8,6 +8,7 @@ from typing import Protocol
 
 from lima2_tango.core.errors import AgreementError, Lima2Error, StateError
 from lima2_tango.core.frame import FrameSpec
+from lima2_tango.core.live import Look
 from lima2_tango.core.state import State
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,15 @@ class Rank(Protocol):
 
     def rows(self, uuid: str, command: str) -> bytes:
         """Packed rows that a pop command of the processing device returns."""
+
+    def newest(self, uuid: str) -> int:
+        """Global number of the newest frame to look at, -1 before the first."""
+
+    def look(self, uuid: str) -> Look:
+        """That frame, as small as the receiver shows it."""
+
+    def recent_rows(self, uuid: str) -> bytes:
+        """Packed statistics of the regions of the newest frames, which stay for who pops."""
 
 
 def together(reasons: Mapping[int, str], devices: Sequence[str]) -> list[str]:

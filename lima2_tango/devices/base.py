@@ -4,7 +4,7 @@ import logging
 from typing import Any, ClassVar
 
 import tango
-from tango.server import Device, attribute, device_property
+from tango.server import device_property
 
 from lima2_tango.cameras.base import Plugin
 from lima2_tango.control.parameters import Parameterised
@@ -13,11 +13,13 @@ from lima2_tango.core.errors import StateError
 from lima2_tango.core.state import STATUS, TANGO_STATE, State, StateMachine
 
 from .errors import as_dev_failed, as_tango_text, as_utf8
+from .live import LiveDevice
+from .shown import attribute
 
 LOG_LEVELS = {"trace": 5, "debug": 10, "info": 20, "warning": 30, "error": 40, "fatal": 50}
 
 
-class AcquisitionDevice(Device):
+class AcquisitionDevice(LiveDevice):
     """A device with an acquisition state. The factory sets `plugin`, the server `process`."""
 
     process: ClassVar[Any]
@@ -82,12 +84,13 @@ class AcquisitionDevice(Device):
         lines = [STATUS[self.machine().state], self.process.description()]
         return as_tango_text("\n".join([*lines, f"Last error: {failure}"] if failure else lines))
 
-    @attribute(dtype="DevEnum", enum_labels=[state.label for state in State])
+    @attribute(label="Acquisition state", dtype="DevEnum", enum_labels=[state.label for state in State])
     def acq_state(self) -> int:
         """State of the acquisition; the Tango State follows it."""
         return int(self.machine().state)
 
     acq_params = attribute(
+        label="Acquisition parameters (JSON)",
         dtype=str,
         access=tango.AttrWriteType.READ_WRITE,
         doc="Acquisition parameters, JSON; the class attribute property schema describes them.",
@@ -101,6 +104,7 @@ class AcquisitionDevice(Device):
             self.parameters().set_acq_params(as_utf8(text))
 
     proc_params = attribute(
+        label="Processing parameters (JSON)",
         dtype=str,
         access=tango.AttrWriteType.READ_WRITE,
         doc="Processing parameters, JSON; class_name in them chooses the pipeline. Empty before the first write.",
@@ -115,10 +119,13 @@ class AcquisitionDevice(Device):
             self.parameters().set_proc_params(as_utf8(text))
 
     log_level = attribute(
+        label="Log level",
         dtype="DevEnum",
         enum_labels=list(LOG_LEVELS),
         access=tango.AttrWriteType.READ_WRITE,
-        doc="Least severe messages that are logged by this process.",
+        memorized=True,
+        hw_memorized=True,
+        doc="Least severe messages that are logged by this process; kept over restarts, before the option --log-level.",
     )
 
     def read_log_level(self) -> int:

@@ -28,9 +28,13 @@ def released(body: Callable[Concatenate[D, P], R]) -> Callable[Concatenate[D, P]
 
 
 def command(**kinds: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`tango.server.command` of a released body."""
+    """`tango.server.command` of a released body.
+
+    Tango tells clients of its arguments only: where it has none, they read there what it does.
+    """
 
     def declare(body: Callable[..., Any]) -> Any:
-        return tango.server.command(released(body), **kinds)
+        does = " ".join((body.__doc__ or "").split())
+        return tango.server.command(released(body), **{"doc_in": does, "doc_out": does} | kinds)
 
     return declare

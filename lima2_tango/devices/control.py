@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tango.server import attribute, device_property
+from tango.server import device_property
 
 from lima2_tango.cameras.base import ControlHalf
 from lima2_tango.control.controller import Controller
@@ -13,6 +13,7 @@ from lima2_tango.core.state import StateMachine
 from .commands import command, released
 from .driven import DrivingDevice
 from .errors import as_dev_failed
+from .shown import attribute
 
 
 class ControlDevice(DrivingDevice):
@@ -29,6 +30,7 @@ class ControlDevice(DrivingDevice):
         self._controller: Controller = self.process.controller(self)
         self._drive: Drive = self.process.drive(self)
         self.push_events(self._controller.machine)
+        self.look_from_now_on(self._drive)
         self._reset()
 
     @released
@@ -52,27 +54,27 @@ class ControlDevice(DrivingDevice):
         """The detector behind this device, for the camera's own commands."""
         return self._controller.camera
 
-    @attribute(dtype=str)
+    @attribute(label="Version of the camera plugin", dtype=str)
     def version(self) -> str:
         """Version of the detector plugin as clients check it."""
         return self.plugin.version
 
-    @attribute(dtype=str)
+    @attribute(label="Detector (JSON)", dtype=str)
     def det_info(self) -> str:
         """What does not change about the detector, JSON: plugin, model, sn, pixel_size [m], dimensions [pixel]."""
         return json.dumps(self._controller.camera.info().as_json())
 
-    @attribute(dtype=str)
+    @attribute(label="Detector readings (JSON)", dtype=str)
     def det_status(self) -> str:
         """Readings of the detector, JSON: state, temperature [degC], humidity [%], and the camera's own."""
         return json.dumps(self._controller.camera.status())
 
-    @attribute(dtype=str)
+    @attribute(label="Detector capabilities (JSON)", dtype=str)
     def det_capabilities(self) -> str:
         """What the detector can do, JSON: trigger modes, ranges of exposure and latency time [ns]."""
         return json.dumps(self._controller.camera.capabilities.as_json())
 
-    @attribute(dtype="DevULong64", unit="frame")
+    @attribute(label="Frames acquired", dtype="DevULong64", unit="frame")
     def nb_frames_acquired(self) -> int:
         """Frames acquired in the current or last run, by all receivers."""
         return self._controller.nb_frames_acquired

@@ -6,16 +6,19 @@ from threading import Lock
 from typing import Any
 
 import tango
-from tango.server import attribute
 
 from lima2_tango.control import serve
 from lima2_tango.control.drive import Drive
+from lima2_tango.control.live import OnDemand, Regions, newest_of_all, recent_regions
 from lima2_tango.core import encoded
+from lima2_tango.core.errors import NotAvailableError
+from lima2_tango.core.live import Look
 from lima2_tango.core.state import TANGO_STATE, State, StateMachine
 
 from .base import AcquisitionDevice
 from .commands import command
 from .errors import as_dev_failed, as_tango_text
+from .shown import attribute
 
 NO_ERROR = "No error"
 STATE_EVENTS = ("State", "acq_state")
@@ -31,6 +34,31 @@ class DrivingDevice(AcquisitionDevice):
 
     def drive(self) -> Drive:
         raise NotImplementedError
+
+    def look_from_now_on(self, drive: Drive) -> None:
+        """Frames and regions of all receivers can be looked at; nothing is asked for before somebody does."""
+        self._images = OnDemand(lambda: newest_of_all(drive.receivers(), drive.run))
+        self._values = OnDemand(lambda: recent_regions(drive.receivers(), drive.run))
+
+    def newest(self) -> int:
+        return self.look().number
+
+    def make_look(self, limit: int) -> Look:
+        # As large as the receivers make it: their own property live_image_size says so.
+        before, look = self._look, self._images.get()
+        if look is None:
+            raise NotAvailableError("the receivers have not answered yet")
+        same = before is not None and (before.uuid, before.number) == (look.uuid, look.number)
+        return before if same and before is not None else look
+
+    def is_newest(self, look: Look) -> bool:
+        return False
+
+    def regions(self) -> Regions:
+        found = self._values.get()
+        if found is None:
+            raise NotAvailableError("the receivers have not answered yet")
+        return found
 
     def push_events(self, machine: StateMachine) -> None:
         """Push change events from now on; set, not added: Tango calls `init_device` again for Init."""
@@ -80,58 +108,58 @@ class DrivingDevice(AcquisitionDevice):
     def _last_error(self) -> str:
         return as_tango_text(self.drive().last_error or NO_ERROR)
 
-    @attribute(dtype=str)
+    @attribute(label="Run", dtype=str)
     def run_uuid(self) -> str:
         """The current or last run that this control has driven; empty before the first."""
         return self._run_uuid()
 
-    @attribute(dtype=(str,), max_dim_x=100)
+    @attribute(label="Last runs (JSON)", dtype=(str,), max_dim_x=100)
     def runs(self) -> list[str]:
         """The last runs of this control, newest first, JSON: uuid, state, begin, end, counts, error, files, ..."""
         return [record.json_text() for record in self.drive().records()]
 
-    @attribute(dtype="DevULong64", unit="frame")
+    @attribute(label="Frames received", dtype="DevULong64", unit="frame")
     def nb_frames_received(self) -> int:
         """Frames that the receivers have taken from the detector."""
         return self._count("nb_frames_received")
 
-    @attribute(dtype="DevULong64", unit="frame")
+    @attribute(label="Frames processed", dtype="DevULong64", unit="frame")
     def nb_frames_processed(self) -> int:
         """Frames that are processed and readable."""
         return self._count("nb_frames_processed")
 
-    @attribute(dtype="DevULong64", unit="frame")
+    @attribute(label="Frames saved", dtype="DevULong64", unit="frame")
     def nb_frames_saved(self) -> int:
         """Frames that are in files."""
         return self._count("nb_frames_saved")
 
-    @attribute(dtype=float, unit="frame/s")
+    @attribute(label="Frame rate", dtype=float, unit="frame/s", format="%.4g")
     def frame_rate(self) -> float:
         """Frames received in the last second."""
         return self._rate("frame_rate")
 
-    @attribute(dtype=float, unit="byte/s")
+    @attribute(label="Saving rate", dtype=float, unit="byte/s", format="%.4g")
     def saving_rate(self) -> float:
         """Bytes handed to the file system in the last second."""
         return self._rate("saving_rate")
 
-    @attribute(dtype="DevULong64", unit="block")
+    @attribute(label="Blocks queued", dtype="DevULong64", unit="block")
     def blocks_queued(self) -> int:
         """Blocks of frames between the camera and their file or last reader."""
         return self._count("blocks_queued")
 
-    @attribute(dtype=float, unit="s")
+    @attribute(label="Time left", dtype=float, unit="s", format="%.1f")
     def time_left(self) -> float:
         """Until the last frame is received; NaN for an endless run, and where only triggers decide."""
         run = self.drive().run
         return math.nan if run is None else run.time_left
 
-    @attribute(dtype=str)
+    @attribute(label="Last error", dtype=str)
     def last_error(self) -> str:
         """What went wrong in the current or last run: No error, or a sentence that names receiver and frame."""
         return self._last_error()
 
-    @attribute(dtype=(str,), max_dim_x=1_000_000)
+    @attribute(label="Files", dtype=(str,), max_dim_x=1_000_000)
     def files(self) -> list[str]:
         """Complete files of the run, absolute paths: master files (written last), then data files by receiver."""
         run = self.drive().run

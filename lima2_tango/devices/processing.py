@@ -5,22 +5,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 
+import numpy as np
 import tango
-from tango.server import Device, attribute
 
+from lima2_tango.control.live import STATISTICS, Regions, look_at, newest_number, regions_of
 from lima2_tango.control.run import Run
 from lima2_tango.core import encoded
 from lima2_tango.core.errors import NotAvailableError
+from lima2_tango.core.live import Look
 from lima2_tango.processing.pipeline import Pressure
 from lima2_tango.processing.plugin import PipelinePlugin
 
 from .commands import command
 from .errors import as_dev_failed, as_tango_text, text_of
+from .live import LiveDevice
+from .shown import attribute
 
 EVENTS = ("is_finished", "last_error")
 
 
-class ProcessingDevice(Device):
+class ProcessingDevice(LiveDevice):
     """Counts, frames and rows of one run on one receiver. The factory sets `plugin`, the server `process`."""
 
     process: ClassVar[Any]
@@ -54,49 +58,80 @@ class ProcessingDevice(Device):
             return as_tango_text(f"Processing failed: {self._run.last_error}")
         return "Finished." if self._run.finished.is_set() else "Processing frames, or waiting for them."
 
-    @attribute(dtype=str)
+    def newest(self) -> int:
+        return newest_number(self.run())
+
+    def make_look(self, limit: int) -> Look:
+        return look_at(self.run(), limit)
+
+    def is_newest(self, look: Look) -> bool:
+        return look.number == self.newest()
+
+    def regions(self) -> Regions:
+        return regions_of([self.run().pipeline.recent(STATISTICS)])
+
+    @attribute(
+        label="Last image (DATA_ARRAY)",
+        dtype="DevEncoded",
+        doc="The frame of last_image with the type of its pixels, encoded as getFrame does.",
+    )
+    def last_image_data(self) -> tuple[str, bytearray]:
+        with as_dev_failed("last_image_data"):
+            look = self.look()
+            return encoded.image(look.image[np.newaxis], look.number)
+
+    @attribute(
+        label="Newest region rows",
+        dtype="DevEncoded",
+        doc="Rows of the newest frames as popRoiStatistics gives them, 256 KiB at most; they stay for who pops.",
+    )
+    def roi_rows(self) -> tuple[str, bytearray]:
+        with as_dev_failed("roi_rows"):
+            return encoded.rows(self.run().pipeline.recent(STATISTICS))
+
+    @attribute(label="Progress (JSON)", dtype=str)
     def progress_counters(self) -> str:
         """Frames so far, JSON {name: count}; counts never decrease."""
         with as_dev_failed("progress_counters"):
             return json.dumps(self.run().pipeline.counters.read())
 
-    @attribute(dtype=str)
+    @attribute(label="Newest frames (JSON)", dtype=str)
     def last_frames(self) -> str:
         """Global number of the newest frame of each stream on this receiver, JSON; -1 before the first."""
         with as_dev_failed("last_frames"):
             return json.dumps(self.run().pipeline.last_frames())
 
-    @attribute(dtype=bool)
+    @attribute(label="Finished", dtype=bool)
     def is_finished(self) -> bool:
         """True when all counts are final; a DATA_READY event says so once."""
         return self._run is not None and self._run.finished.is_set()
 
-    @attribute(dtype=str)
+    @attribute(label="Last error", dtype=str)
     def last_error(self) -> str:
         """What stopped the processing: No error, or JSON with what and errinfo; a DATA_READY event says so."""
         return text_of(self._run.last_error if self._run else None)
 
-    @attribute(dtype="DevULong64", unit="block")
+    @attribute(label="Blocks queued", dtype="DevULong64", unit="block")
     def blocks_queued(self) -> int:
         """Blocks of frames between the camera and their file or last reader; a full queue holds the camera back."""
         return self._pressure("blocks_queued").blocks_queued
 
-    @attribute(dtype="DevULong64", unit="block")
+    @attribute(label="Most blocks queued", dtype="DevULong64", unit="block")
     def most_blocks_queued(self) -> int:
         """The most blocks that were queued at once in this run."""
         return self._pressure("most_blocks_queued").most_blocks_queued
 
-    @attribute(dtype="DevULong64")
+    @attribute(label="Waits of the camera", dtype="DevULong64", max_warning="1", unit="wait")
     def queue_waits(self) -> int:
         """How often the camera had to wait for room in the queue."""
         return self._pressure("queue_waits").queue_waits
 
-    @attribute(dtype="DevULong64", unit="byte")
+    @attribute(label="Bytes saved", dtype="DevULong64", unit="byte")
     def bytes_saved(self) -> int:
         """Bytes of images handed to the file system, as compressed."""
         return self._pressure("bytes_saved").bytes_saved
 
-    @attribute(dtype=float, unit="byte/s")
+    @attribute(label="Saving rate", dtype=float, unit="byte/s", format="%.4g")
     def saving_rate(self) -> float:
         """Bytes handed to the file system in the last second."""
         return self._pressure("saving_rate").saving_rate
@@ -190,7 +225,7 @@ def info_attribute(name: str) -> Any:
         if name == "vector_info"
         else "Shape and pixel type of the frames, JSON: nb_channels, dimensions [pixel], pixel_type.",
     )
-    return attribute(dtype=str)(read)
+    return attribute(label=name.replace("_", " ").capitalize() + " (JSON)", dtype=str)(read)
 
 
 def _command(name: str, body: Callable[..., Any], doc: str, **kinds: Any) -> Any:

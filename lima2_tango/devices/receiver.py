@@ -1,13 +1,18 @@
 """Tango skin of a receiver."""
 
-from tango.server import attribute, device_property
+from tango.server import device_property
 
+from lima2_tango.control.live import STATISTICS, Regions, look_at, newest_number, regions_of
 from lima2_tango.control.receiver import Receiver
+from lima2_tango.control.run import Run
+from lima2_tango.core.errors import NotAvailableError
+from lima2_tango.core.live import Look
 from lima2_tango.core.state import StateMachine
 
 from .base import AcquisitionDevice
 from .commands import command, released
 from .errors import as_dev_failed, text_of
+from .shown import attribute
 
 
 class ReceiverDevice(AcquisitionDevice):
@@ -33,30 +38,50 @@ class ReceiverDevice(AcquisitionDevice):
     def parameters(self) -> Receiver:
         return self._receiver
 
+    def _shown(self) -> Run:
+        """The run that was prepared last, whose frames are looked at."""
+        runs = list(self._receiver.runs.values())
+        if not runs:
+            raise NotAvailableError("there is no run to look at: none was prepared, or all are erased")
+        return runs[-1]
+
+    def newest(self) -> int:
+        return newest_number(self._shown())
+
+    def make_look(self, limit: int) -> Look:
+        return look_at(self._shown(), limit)
+
+    def is_newest(self, look: Look) -> bool:
+        run = self._shown()
+        return (look.uuid, look.number) == (run.uuid, newest_number(run))
+
+    def regions(self) -> Regions:
+        return regions_of([self._shown().pipeline.recent(STATISTICS)])
+
     def failure(self) -> Exception | None:
         return self._receiver.error
 
-    @attribute(dtype="DevULong64", unit="frame")
+    @attribute(label="Frames received", dtype="DevULong64", unit="frame")
     def nb_frames_xferred(self) -> int:
         """Frames received in the current or last run."""
         return self._receiver.nb_frames_xferred
 
-    @attribute(dtype="DevULong64", unit="frame")
+    @attribute(label="Frames lost", dtype="DevULong64", unit="frame", max_alarm="1")
     def nb_frames_lost(self) -> int:
         """Frames of the current or last run that the camera could not keep; zeros marked invalid are in their place."""
         return self._receiver.nb_frames_lost
 
-    @attribute(dtype="DevULong64", unit="frame")
+    @attribute(label="Frames incomplete", dtype="DevULong64", unit="frame", max_warning="1")
     def nb_frames_incomplete(self) -> int:
         """Frames of the current or last run that lack modules, but not all; zeros are in their place."""
         return self._receiver.nb_frames_incomplete
 
-    @attribute(dtype=(str,), max_dim_x=1024)
+    @attribute(label="Runs with a processing device", dtype=(str,), max_dim_x=1024)
     def pipelines(self) -> list[str]:
         """Runs whose processing device exists, by uuid, oldest first."""
         return list(self._receiver.runs)
 
-    @attribute(dtype=str)
+    @attribute(label="Last error", dtype=str)
     def last_error(self) -> str:
         """What went wrong in the current or last acquisition: No error, or JSON with what and errinfo."""
         return text_of(self._receiver.error)

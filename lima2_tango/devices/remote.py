@@ -9,9 +9,10 @@ from typing import Any
 import tango
 
 from lima2_tango.control.ranks import Acquiring, Processing, Rank
-from lima2_tango.core.encoded import HEADER
+from lima2_tango.core.encoded import HEADER, frame_of
 from lima2_tango.core.errors import AgreementError, Lima2Error
 from lima2_tango.core.frame import FrameSpec, PixelType
+from lima2_tango.core.live import Look
 from lima2_tango.core.state import State
 from lima2_tango.transport.roster import Roster
 
@@ -92,6 +93,19 @@ class RemoteReceiver:
         with _as_lima2(TIMEOUT):
             _, payload = self._proxy(self._processing(uuid)).command_inout(command)
             return bytes(payload[HEADER.size :])
+
+    def newest(self, uuid: str) -> int:
+        (number,) = self._read(self._processing(uuid), ("last_image_frame",))
+        return int(number)
+
+    def look(self, uuid: str) -> Look:
+        data, factor = self._read(self._processing(uuid), ("last_image_data", "last_image_factor"))
+        number, pixels = frame_of(data)
+        return Look(uuid, number, pixels[0], int(factor))
+
+    def recent_rows(self, uuid: str) -> bytes:
+        ((_, payload),) = self._read(self._processing(uuid), ("roi_rows",))
+        return bytes(payload[HEADER.size :])
 
     def _processing(self, uuid: str) -> str:
         return processing_name(self._device, uuid, self._rank)

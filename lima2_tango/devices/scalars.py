@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tango import AttrQuality, DispLevel
-from tango.server import attribute
 
 from lima2_tango.cameras.base import Plugin
 from lima2_tango.control import regions
@@ -17,6 +16,7 @@ from lima2_tango.processing.plugin import PipelinePlugin
 from .commands import command
 from .control import ControlDevice
 from .errors import as_dev_failed, as_tango_text, as_utf8
+from .shown import attribute
 
 PIPELINE = "pipeline"
 
@@ -67,7 +67,7 @@ class GenericControlDevice(ControlDevice):
             return list(pipelines())
 
 
-def scalar_attributes(camera: Plugin) -> dict[str, attribute]:
+def scalar_attributes(camera: Plugin) -> dict[str, Any]:
     """Attributes of the control class of a camera, by name."""
     known = pipelines()
     names = {PIPELINE, *(name.lower() for name in dir(GenericControlDevice))}
@@ -75,7 +75,7 @@ def scalar_attributes(camera: Plugin) -> dict[str, attribute]:
     return {PIPELINE: _pipeline_attribute(known), **found}
 
 
-def _attribute(scalar: Scalar) -> attribute:
+def _attribute(scalar: Scalar) -> Any:
     def read(device: GenericControlDevice) -> Timed:
         with as_dev_failed(scalar.name):
             return _timed(device, scalar, scalar.read(device.parameters()))
@@ -131,7 +131,7 @@ def _shown(text: str) -> str:
     return text
 
 
-def _pipeline_attribute(known: Mapping[str, PipelinePlugin]) -> attribute:
+def _pipeline_attribute(known: Mapping[str, PipelinePlugin]) -> Any:
     names = list(known)
 
     def read(device: GenericControlDevice) -> int:
@@ -156,6 +156,6 @@ def _pipeline_attribute(known: Mapping[str, PipelinePlugin]) -> attribute:
     )
 
 
-def _made(name: str, read: Callable[..., Any], write: Callable[..., None], **declared: Any) -> attribute:
+def _made(name: str, read: Callable[..., Any], write: Callable[..., None], **declared: Any) -> Any:
     read.__name__, write.__name__ = f"read_{name}", f"write_{name}"
     return attribute(fget=read, fset=write, **declared)

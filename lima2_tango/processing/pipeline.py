@@ -185,6 +185,10 @@ class Pipeline(ABC, Generic[P]):
         """Packed rows since the last pop, empty when there are none."""
         return self.rows[command].pop() if command in self.rows else b""
 
+    def recent(self, command: str) -> bytes:
+        """Packed rows of the newest frames, which stay for who pops; empty when there are none."""
+        return self.rows[command].recent() if command in self.rows else b""
+
 
 def _nothing() -> None:
     """Nobody wants to hear of a failure."""

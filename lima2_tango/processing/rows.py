@@ -25,6 +25,10 @@ ROWS_BUDGET = 256 << 20
 """Most bytes of rows that wait for a client [byte]: about an hour of a thousand ROIs at 2 Hz that nobody reads."""
 
 
+RECENT = 256 << 10
+"""Rows of the newest frames that `recent` shows whether they were popped or not [byte]."""
+
+
 class RowQueue:
     """Rows of whole frames in local order; `pop` takes all that are new."""
 
@@ -36,6 +40,9 @@ class RowQueue:
         self._lock = Lock()
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
+        self._recent: deque[bytes] = deque()
+        """The last chunks, the same objects as in `_chunks`: looking at them costs only who looks."""
+        self._recent_bytes = 0
 
     def append(self, rows: NDArray[np.void]) -> None:
         """Raises ProcessingError when nobody has popped for so long that the rows outgrow their budget."""
@@ -51,6 +58,10 @@ class RowQueue:
                 )
             self._chunks.append(data)
             self._bytes += len(data)
+            self._recent.append(data)
+            self._recent_bytes += len(data)
+            while len(self._recent) > 1 and self._recent_bytes > RECENT:
+                self._recent_bytes -= len(self._recent.popleft())
 
     def pop(self) -> bytes:
         """All rows since the last pop, packed; empty when there are none."""
@@ -59,3 +70,8 @@ class RowQueue:
             self._chunks.clear()
             self._bytes = 0
         return data
+
+    def recent(self) -> bytes:
+        """Packed rows of the newest frames, for people who look on: they stay for who pops; empty before the first."""
+        with self._lock:
+            return b"".join(self._recent)

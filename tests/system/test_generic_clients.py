@@ -301,3 +301,92 @@ def test_a_taurus_form_shows_and_writes(control: tango.DeviceProxy, system: Syst
     assert shown[PIPELINE] == ["Pipeline", LEGACY]
     assert shown["saving_directory"] == ["Saving directory", "/tmp"]
     assert (control.expo_time, control.saving_prefix) == (0.25, "taurus")
+
+
+TANGOS = {"State", "Status", "Init"}
+"""Commands and attributes of Tango itself, with its own words."""
+COUNTS = {
+    "last_image_frame",
+    "last_image_copies",
+    "roi_frame",
+    "roi_history_region",
+    "roi_history_frames",
+}
+"""Numbers without a unit: which frame, which region, how often."""
+QUANTITIES = {tango.DevDouble, tango.DevFloat, tango.DevLong, tango.DevLong64, tango.DevULong64}
+
+
+@pytest.fixture
+def every_device(rig: Rig, tmp_path: Path) -> list[tango.DeviceProxy]:
+    """Control, receivers, and the processing devices of a run of each pipeline that needs no files."""
+    processing = []
+    for name in (LEGACY, FAILING):
+        rig.prepare(rig.acq({"acq.nb_frames": 1}), rig.proc(name=name))
+        processing += rig.processing()
+    return [*rig.devices, *processing]
+
+
+def test_jive_finds_words_and_units_on_every_device(every_device: list[tango.DeviceProxy]) -> None:
+    """Jive is Java and does not run here: these are the calls by which it fills its panels."""
+    for device in every_device:
+        names = {info.name for info in device.attribute_list_query()}
+        described = device.get_attribute_config_ex(tango.constants.AllAttr)
+        assert names == {info.name for info in described}
+        for info in described:
+            if info.name in TANGOS:
+                continue
+            where = f"{device.dev_name()}/{info.name}"
+            assert info.label not in {"", info.name}, where
+            assert len(info.description) > 10, where
+            assert info.description != "No description", where
+            assert info.format, where
+            if info.data_type == tango.DevEnum:
+                assert info.enum_labels, where
+            scalar_parameter = "$." in info.description or info.writable == tango.AttrWriteType.READ_WRITE
+            if info.data_type in QUANTITIES and info.name not in COUNTS and not scalar_parameter:
+                assert info.unit, where
+
+
+def test_jive_finds_what_each_command_does_or_takes(every_device: list[tango.DeviceProxy]) -> None:
+    for device in every_device:
+        for info in device.command_list_query():
+            if info.cmd_name not in TANGOS:
+                for text in (info.in_type_desc, info.out_type_desc):
+                    assert len(text) > 10, (device.dev_name(), info.cmd_name, text)
+                    assert text != "Uninitialised", (device.dev_name(), info.cmd_name)
+
+
+def test_losses_and_waits_raise_alarms(rig: Rig) -> None:
+    lost = rig.receivers[0].get_attribute_config("nb_frames_lost")
+    incomplete = rig.receivers[0].get_attribute_config("nb_frames_incomplete")
+    assert (lost.alarms.max_alarm, incomplete.alarms.max_warning) == ("1", "1")
+    assert rig.receivers[0].read_attribute("nb_frames_lost").quality == tango.AttrQuality.ATTR_VALID
+
+
+def test_the_log_level_is_memorised_and_nothing_of_an_acquisition_is(rig: Rig) -> None:
+    for device in rig.devices:
+        kept = {
+            info.name: info.memorized
+            for info in device.get_attribute_config_ex(tango.constants.AllAttr)
+            if info.memorized not in {tango.AttrMemorizedType.NOT_KNOWN, tango.AttrMemorizedType.NONE}
+        }
+        assert kept == {"log_level": tango.AttrMemorizedType.MEMORIZED_WRITE_INIT}
+
+
+def test_what_else_jive_reads_is_answered(rig: Rig) -> None:
+    """Properties with their documentation, polling status, black box and the information of the device."""
+    for device in rig.devices:
+        info = device.info()
+        assert info.dev_class.startswith("LimaSimulator")
+        assert device.black_box(5)
+        polled = "nb_frames_acquired" if device is rig.control else "nb_frames_xferred"
+        device.poll_attribute(polled, 500)
+        try:
+            assert len(device.polling_status()) == 1
+        finally:
+            device.stop_poll_attribute(polled)
+        server = tango.DeviceProxy(device.adm_name())
+        wizard = server.QueryWizardDevProperty(info.dev_class)
+        assert "live_image_size" in wizard
+        assert "memory_budget" in wizard
+        assert any("largest value of each square" in text for text in wizard)
