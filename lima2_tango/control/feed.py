@@ -14,7 +14,7 @@ from lima2_tango.core.acquisition import AcquisitionParams, Sharing
 from lima2_tango.core.errors import AgreementError
 from lima2_tango.core.frame import Block, EndOfSeries, FrameSpec
 from lima2_tango.core.losses import placeholders
-from lima2_tango.core.modules import Layout, whole
+from lima2_tango.core.modules import Layout, Rectangle, whole
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.series import HOLD_LIMIT, Series
 from lima2_tango.transport.assembly import Intake
@@ -36,18 +36,21 @@ LEAVE_LIMIT = ROOM_LIMIT + HOLD_LIMIT
 class Windows:
     """The memory of this rank that others write frames into; kept from run to run while frames stay the same.
 
-    Not where a writer of an older run is frozen in it.
+    Not where a writer of an older run is frozen in it, nor where modules lie elsewhere: nobody writes the gaps between
+    them, which are zero because they were so from the beginning.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._intake: Intake | None = None
+        self._covered: frozenset[Rectangle] = frozenset()
 
-    def of(self, spec: FrameSpec) -> Intake:
+    def of(self, spec: FrameSpec, layout: Layout) -> Intake:
         """A window for such frames; raises MemoryBudgetError where there is no memory for it."""
-        if self._intake is None or self._intake.spec != spec or self._intake.retire():
+        same = self._intake is not None and self._intake.spec == spec and self._covered == layout.covered
+        if self._intake is None or not same or self._intake.retire():
             self.close()
-            self._intake = Intake(spec, self._pool)
+            self._intake, self._covered = Intake(spec, self._pool), layout.covered
         return self._intake
 
     def close(self) -> None:
@@ -101,7 +104,7 @@ class Scattered(Feed):
     def __init__(self, camera: ReceiverHalf[Any], params: AcquisitionParams, windows: Windows, reach: Reach) -> None:
         self._reach = reach
         self.spec = camera.promise(params)
-        self._intake = windows.of(self.spec)
+        self._intake = windows.of(self.spec, whole(self.spec))
         self.window = self._intake.address
 
     def open(self) -> None:
@@ -134,7 +137,7 @@ class Assembled(Feed):
         layout = params.layout(receivers)
         part = camera.prepare(params, rank, receivers, pool)
         self.spec = FrameSpec(part.channels, layout.height, layout.width, part.dtype)
-        self._intake = windows.of(self.spec)
+        self._intake = windows.of(self.spec, layout)
         self.window = self._intake.address
 
     def open(self) -> None:

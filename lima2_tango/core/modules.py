@@ -118,6 +118,15 @@ class Layout:
         """The modules of this receiver in a mask of missing ones: bit m is module m."""
         return sum(1 << number for number in self.numbers(receiver))
 
+    @property
+    def covered(self) -> frozenset[Rectangle]:
+        """What modules fill of the frame: all of it, as one, where they leave no gaps between them."""
+        places = frozenset(module.place for module in self.modules)
+        full = Rectangle(0, 0, self.height, self.width)
+        return (
+            frozenset({full}) if sum(module.pixels for module in self.modules) == full.height * full.width else places
+        )
+
     def part(self, receiver: int) -> Rectangle:
         """The smallest rectangle that holds all modules of this receiver; empty where it has none."""
         places = [self.modules[number].place for number in self.numbers(receiver)]

@@ -7,6 +7,7 @@ from test_topologies_runs import PARTIAL, SHARED, expected, indices, saved, writ
 
 from lima2_tango.control.feed import Windows
 from lima2_tango.core.frame import FrameSpec
+from lima2_tango.core.modules import Layout, Module, whole
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.state import State
 from lima2_tango.transport.outlet import SharedOutlet
@@ -49,16 +50,28 @@ def test_what_the_others_save_is_exact_and_in_order_and_all_end(tmp_path, monkey
 
 def test_a_window_is_kept_from_run_to_run_unless_a_writer_is_frozen_in_it():
     windows = Windows(Pool(64 << 20))
-    first = windows.of(SPEC)
+    first = windows.of(SPEC, whole(SPEC))
     first.open()
     memory = attach(Address.parse(first.address), SPEC)
-    assert windows.of(SPEC) is first
+    assert windows.of(SPEC, whole(SPEC)) is first
     memory.inside[1] = 1
-    second = windows.of(SPEC)
+    second = windows.of(SPEC, whole(SPEC))
     assert second is not first
     second.open()
     memory.frames[0] = 4711  # what the frozen writer still writes
     memory.written[1] = 3
     assert not second.memory.frames.any()
     assert not second.memory.written.any()
+    windows.close()
+
+
+def test_a_window_is_not_kept_where_modules_lie_elsewhere():
+    windows = Windows(Pool(64 << 20))
+    parts = [Layout(4, 6, tuple(Module(top, 0, 2, width, 0, top // 2, "$") for top in (0, 2))) for width in (6, 5)]
+    first = windows.of(SPEC, whole(SPEC))
+    assert windows.of(SPEC, parts[0]) is first, "without gaps every pixel is written"
+    second = windows.of(SPEC, parts[1])
+    assert second is not first
+    assert windows.of(SPEC, parts[1]) is second
+    assert windows.of(SPEC, parts[0]) is not second
     windows.close()

@@ -12,7 +12,7 @@ from lima2_tango.cameras._images import Generator, fill
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.plugins import load
 from lima2_tango.core.state import State
-from lima2_tango.transport import reach
+from lima2_tango.transport import assembly, reach
 
 SHAPE = (24, 32)
 IMAGES = 4
@@ -121,6 +121,24 @@ def test_every_frame_is_saved_once_exact_and_in_order(tmp_path, det, receivers):
             for number, frame in zip(numbers, frames, strict=True):
                 assert np.array_equal(frame, expected(det, number)), f"frame {number}"
         assert [run.nb_incomplete for run in runs] == [0] * receivers
+
+
+@pytest.mark.usefixtures("hosts")
+@pytest.mark.parametrize("before", ["scattered", "stripes"])
+def test_gaps_between_modules_are_zero_also_after_a_run_that_had_none(tmp_path, monkeypatch, before):
+    monkeypatch.setattr(assembly, "MOST_SLOTS", 8)  # used again within each run
+    with job(2) as j:
+        for name in (before, "modules", before, "modules"):
+            folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+            write(j, folder, EVERY["stripes"] | {"modules": []} | EVERY[name], nb_frames=23)
+            runs = j.prepare(folder.name)
+            j.start()
+            assert finished(runs)
+            assert j.wait_idle()
+            for rank, frames in enumerate(saved(folder, 2)):
+                assert len(frames) == len(range(rank, 23, 2))
+                for number, frame in zip(range(rank, 23, 2), frames, strict=True):
+                    assert np.array_equal(frame, expected(EVERY[name], number)), f"frame {number}, {name}"
 
 
 @pytest.mark.usefixtures("hosts")
