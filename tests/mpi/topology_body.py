@@ -9,6 +9,7 @@ import json
 import random
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 
 import numpy as np
@@ -225,4 +226,8 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+        MPI.COMM_WORLD.Abort(1)  # others wait for this rank, and its threads for them
