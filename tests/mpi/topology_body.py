@@ -228,6 +228,6 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - boundary: whatever it is, the job has failed
         traceback.print_exc()
         MPI.COMM_WORLD.Abort(1)  # others wait for this rank, and its threads for them
