@@ -1,6 +1,5 @@
 """The integration that the parameters `fai` ask for: matrix, corrections and error model, from their files."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from lima2_tango.core.errors import ParamError
 from lima2_tango.core.frame import FrameSpec
 
+from .channels import check_channel
 from .images import LARGEST, load_image
 from .matrix import BINS_MAX, IMAGE_BINS_MAX, Matrix, load_matrix
 from .nodes.integration import Dummy, ErrorModel, Integration
@@ -25,7 +25,7 @@ Load = Callable[[str], NDArray[np.float64] | None]
 def integration_of(
     params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None, *, as_image: bool = False
 ) -> Integration:
-    """For frames of `spec`, of whose pixels those that are not `valid` are left out.
+    """For one channel of frames of `spec`, of whose pixels those that are not `valid` are left out.
 
     `as_image` makes images (azimuth, radius) of a matrix in two dimensions, which may have any number of bins; else
     vectors are made. Raises ParamError for what is missing, does not fit the frames, contradicts itself or leaves no
@@ -36,7 +36,7 @@ def integration_of(
         reason = "its bins have one dimension: make it with azimuthal bins, and let it say its bin_shape"
         raise ParamError("$.fai.csr_path", params.csr_path, reason)
     model = ErrorModel(params.error_model)
-    integration = Integration(matrix, spec, tables, model, dummy_of(params), as_image=as_image)
+    integration = Integration(matrix, spec, tables, model, dummy_of(params), as_image=as_image, channel=params.channel)
     if not integration.nb_filled:
         raise nothing_left(params)
     return integration
@@ -45,13 +45,21 @@ def integration_of(
 def calibrated(
     params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None, most_bins: int = BINS_MAX
 ) -> tuple[Matrix, PixelTables]:
-    """The matrix, and what is known of each pixel; raises as `integration_of`, but not where no pixel is left."""
+    """The matrix, and what is known of each pixel of the channel that `params` ask for.
+
+    Images are (row, column), or (channel, row, column), of which that channel is taken. Raises as `integration_of`, but
+    not where no pixel is left.
+    """
+    check_channel(params.channel, "$.fai.channel", spec)
     _check_variances(params, ErrorModel(params.error_model))
     matrix = load_matrix(params.csr_path, "$.fai.csr_path", spec, most_bins)
 
     def load(name: str) -> NDArray[np.float64] | None:
         path = getattr(params, name)
-        return load_image(path, f"$.fai.{name}", spec).reshape(-1).astype(np.float64) if path else None
+        if not path:
+            return None
+        image = load_image(path, f"$.fai.{name}", spec)
+        return (image[params.channel] if image.ndim == 3 else image).reshape(-1).astype(np.float64)
 
     return matrix, PixelTables(_weight(params, spec, valid, load), load("dark_path"), _variance(params, load))
 
@@ -82,7 +90,7 @@ def _weight(
     params: IntegrationParams, spec: FrameSpec, valid: NDArray[np.bool_] | None, load: Load
 ) -> NDArray[np.float64]:
     """The product of all normalisations, 0 where a pixel is masked or its product is less than `SMALLEST`."""
-    weight = np.full(math.prod(spec.shape), params.normalization_factor)
+    weight = np.full(spec.height * spec.width, params.normalization_factor)
     for name in NORMALISATIONS:
         factor = load(name)
         if factor is None:
@@ -94,7 +102,7 @@ def _weight(
     if masked is not None:
         weight[masked != 0] = 0
     if valid is not None:
-        weight[~np.broadcast_to(valid, spec.shape).reshape(-1)] = 0
+        weight[~np.broadcast_to(valid, spec.shape)[params.channel].reshape(-1)] = 0
     return np.where(weight >= SMALLEST, weight, 0.0)
 
 

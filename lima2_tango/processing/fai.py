@@ -25,7 +25,7 @@ GRAPH = Graph(
         PROTECTION,
         Frames(
             name="integration",
-            does="average of each bin, and its standard error",
+            does="of one channel: average of each bin, and its standard error",
             reads="correction",
             params=("$.fai",),
             make=integration,

@@ -68,15 +68,13 @@ class Matrix:
 
 
 def load_matrix(path: str, json_path: str, spec: FrameSpec, most_bins: int = BINS_MAX) -> Matrix:
-    """The matrix of a file, for frames of one channel.
+    """The matrix of a file, for any one channel of frames.
 
     Besides data, indices and indptr a file may say its `format` (csr or csc), its `shape` (bins, pixels), the
     `image_shape` (rows, columns) of the detector and the `bin_shape` (azimuth, radius) of an integration in two
     dimensions, as datasets or attributes. Without an image shape the rings must look like rings in frames of this
     width. Raises ParamError, which names `json_path`, for whatever is wrong.
     """
-    if spec.channels != 1:
-        raise ParamError(json_path, path, f"frames of {spec.channels} channels cannot be integrated; use one channel")
     file = existing_file(path, json_path, "the integration matrix")
     try:
         found = _read(file, path.partition("::")[2])

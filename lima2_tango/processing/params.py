@@ -8,6 +8,8 @@ from lima2_tango.core.params import Int, Params
 from lima2_tango.core.roi import Arc, Direction, Rectangle
 
 Count = Annotated[Int, Field(ge=1, le=2**31 - 1)]
+Channel = Annotated[Int, Field(ge=-1, le=2**31 - 1)]
+"""Number of a channel, or all of them."""
 
 
 class Fifo(Params):
@@ -34,6 +36,8 @@ class Statistics(Params):
 
     enabled: bool = True
     """Compute the statistics of the regions below."""
+    channel: Channel = -1
+    """Channel of the frame that the regions are in, from 0; -1 takes all channels of a region together."""
     rect_rois: list[Rectangle] = []
     """Rectangles [pixel]."""
     arc_rois: list[Arc] = []
@@ -45,6 +49,8 @@ class Profiles(Params):
 
     enabled: bool = True
     """Compute the profiles of the regions below."""
+    channel: Channel = -1
+    """Channel of the frame that the regions are in, from 0; -1 takes all channels of a region together."""
     rois: list[Rectangle] = []
     """Rectangles [pixel]."""
     directions: list[Direction] = []

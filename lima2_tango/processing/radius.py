@@ -1,5 +1,6 @@
 """The radius of bins and of pixels, from the files of pyFAI's users."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ def load_radii(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """[bin] centre of each bin of the matrix, and [row, column] radius of each pixel, NaN where it has none.
 
-    Raises ParamError at `$.fai.radius1d_path` or `radius2d_path` for what does not fit the frames or the matrix.
+    All channels of a frame have the same. Raises ParamError at `$.fai.radius1d_path` or `radius2d_path` for what does
+    not fit the frames or the matrix.
     """
     name1d, name2d = "$.fai.radius1d_path", "$.fai.radius2d_path"
     with np.errstate(over="ignore"):  # what single precision does not hold is no radius
         centres = _row(path1d, name1d).astype(np.float32)
-        image = load_image(path2d, name2d, spec, finite=False).reshape(spec.height, spec.width).astype(np.float32)
+        image = load_image(path2d, name2d, replace(spec, channels=1), finite=False).astype(np.float32)
     image[~np.isfinite(image)] = np.nan
     if len(centres) != matrix.nb_bins:
         reason = f"it has {len(centres)} values, the matrix {matrix.nb_bins} bins; use the files of one calibration"

@@ -39,7 +39,7 @@ def sparsification(place: Place, params: PeakParams) -> Sparsification:
 
 
 def sparsification_of(params: PeakParams, spec: FrameSpec, valid: NDArray[np.bool_] | None) -> Sparsification:
-    """For frames of `spec`, of whose pixels those that are not `valid` are left out.
+    """For one channel of frames of `spec`, of whose pixels those that are not `valid` are left out.
 
     Raises ParamError for what is missing, does not fit the frames, contradicts itself or leaves no pixel.
     """
@@ -54,7 +54,7 @@ def sparsification_of(params: PeakParams, spec: FrameSpec, valid: NDArray[np.boo
     dummy, sought = params.dummy if params.do_dummy else float("nan"), sought_of(dummy_of(params), spec.dtype)
     layout = SparseSpec(spec.height, spec.width, radius, masked, None if plain else weight, dummy, params.cutoff_pick)
     clipping = Clipping(params.cutoff_clip, params.cycle, ErrorModel(params.error_model))
-    background = Background(matrix, spec, tables, clipping, dummy_of(params))
+    background = Background(matrix, spec, tables, clipping, dummy_of(params), params.channel)
     picker = PeakPicker(layout, tables, Picking(params.cutoff_pick, params.noise), sought)
     if not (background.nb_filled and picker.nb_usable):
         raise nothing_left(params)
@@ -75,7 +75,7 @@ GRAPH = Graph(
         *IMAGE,
         Frames(
             name="sparsification",
-            does="background of each radius, and the pixels that stand out of it",
+            does="of one channel: background of each radius, and the pixels that stand out of it",
             reads="region",
             params=("$.fai",),
             make=sparsification,
@@ -181,7 +181,8 @@ class Smx(Graphed[SmxParams]):
         assert isinstance(node, Sparsification), node
         spec = self._made.streams[self._made.stands_for["region"]].spec
         pace = Pace(params.fai.acc_nb_frames_xfer, params.fai.acc_nb_frames_reset)
-        self._sums = RunningSums(spec, node.tables, sought_of(dummy_of(params.fai), spec.dtype), pace)
+        sought = sought_of(dummy_of(params.fai), spec.dtype)
+        self._sums = RunningSums(spec, node.tables, sought, pace, node.channel)
         self._sums.ready(node.sparse.packed)
         self._memory = self.setup.pool.charge(self._sums.nbytes, "the sums of frames and peaks")
         self.setup.pool.reserve(self._sums.spec.nbytes, 2 * len(SUMS))

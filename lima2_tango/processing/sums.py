@@ -12,7 +12,7 @@ from lima2_tango.core.pool import Pool
 from lima2_tango.core.sparse import WORD
 
 from .history import History
-from .kernels.layout import flat
+from .kernels.layout import channel_of
 from .kernels.sparse import add_peaks, add_signal
 from .nodes.derive import pixels
 from .products import PixelTables
@@ -39,10 +39,11 @@ class RunningSums:
     add nothing. Blocks come in order, from one thread at a time.
     """
 
-    def __init__(self, spec: FrameSpec, tables: PixelTables, sought: Sought, pace: Pace) -> None:
+    def __init__(self, spec: FrameSpec, tables: PixelTables, sought: Sought, pace: Pace, channel: int = 0) -> None:
+        """Of this channel of frames of `spec`."""
         size = spec.height * spec.width
         self.spec = FrameSpec(1, spec.height, spec.width, np.dtype(np.float32))
-        self._pace, self._sought = pace, sought
+        self._pace, self._sought, self._channel = pace, sought, channel
         self._dark = np.empty(0) if tables.dark is None else tables.dark
         self._scale = np.divide(1.0, tables.weight, out=np.zeros(size), where=tables.weight > 0)
         self._corrected, self._peaks = np.zeros(size), np.zeros(size)
@@ -57,7 +58,7 @@ class RunningSums:
 
     def ready(self, packed: FrameSpec) -> None:
         """Compile what the first frame needs."""
-        frames = flat(np.empty((0, *self.spec.shape), self._dtype))
+        frames = channel_of(np.empty((0, *self.spec.shape), self._dtype), 0)
         add_signal(frames, self._dark, self._sought, self._corrected)
         words = np.empty((0, packed.width // WORD), np.int32)
         add_peaks(words, words.view(np.float32), self._peaks)
@@ -71,7 +72,7 @@ class RunningSums:
         while first < count:
             last = min(count, first + self._room())
             part = slice(first, last)
-            add_signal(flat(frames.data[part]), self._dark, self._sought, self._corrected)
+            add_signal(channel_of(frames.data[part], self._channel), self._dark, self._sought, self._corrected)
             words = np.ascontiguousarray(packed.data[part, 0, 0]).view(np.int32)
             add_peaks(words, words.view(np.float32), self._peaks)
             self._since_transfer += last - first

@@ -3,6 +3,7 @@
 from lima2_tango.core.acquisition import BinningFactors, Flip, Roi
 
 from . import chain
+from .channels import valid_in
 from .guard import Guard
 from .nodes.accumulation import Accumulator
 from .nodes.binning import Binning
@@ -47,13 +48,15 @@ def accumulation(place: Place, params: Accumulation) -> Accumulator | None:
 def statistics(place: Place, params: Statistics) -> RoiStatistics | None:
     if not params.enabled or not (params.rect_rois or params.arc_rois):
         return None
-    return RoiStatistics(params.rect_rois, params.arc_rois, place.stream.spec, place.stream.valid)
+    valid = valid_in(params.channel, "$.statistics.channel", place.stream.spec, place.stream.valid)
+    return RoiStatistics(params.rect_rois, params.arc_rois, place.stream.spec, valid)
 
 
 def profiles(place: Place, params: Profiles) -> RoiProfiles | None:
     if not params.enabled or not (params.rois or params.directions):
         return None
-    return RoiProfiles(params.rois, params.directions, place.stream.spec, place.stream.valid)
+    valid = valid_in(params.channel, "$.profiles.channel", place.stream.spec, place.stream.valid)
+    return RoiProfiles(params.rois, params.directions, place.stream.spec, valid)
 
 
 IMAGE: tuple[Task, ...] = (

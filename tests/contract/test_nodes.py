@@ -137,9 +137,10 @@ class TestIntegration(NodeContract):
     RTOL = 1e-5
     MASKS = False
 
-    @pytest.fixture(params=["u1", "i4", "f4"])
+    @pytest.fixture(params=["1 u1", "1 i4", "1 f4", "2 u2", "3 f4"])
     def spec(self, request):
-        return FrameSpec(1, HEIGHT, WIDTH, np.dtype(request.param))
+        channels, dtype = request.param.split()
+        return FrameSpec(int(channels), HEIGHT, WIDTH, np.dtype(dtype))
 
     @pytest.fixture(params=ErrorModel)
     def model(self, request):
@@ -155,13 +156,16 @@ class TestIntegration(NodeContract):
 
     @pytest.fixture
     def node(self, spec, model, matrix, dummy):
-        return Integration(matrix, spec, None, model, None if dummy is None else Dummy(dummy))
+        """Of the last channel."""
+        return Integration(
+            matrix, spec, None, model, None if dummy is None else Dummy(dummy), channel=spec.channels - 1
+        )
 
     @pytest.fixture
     def reference(self, matrix, model, dummy):
         dense = np.zeros((matrix.nb_bins, matrix.nb_pixels))
         dense[matrix.bins, matrix.pixels] = matrix.coefficients
-        return lambda data: references.integrated(data, dense, str(model), dummy)
+        return lambda data: references.integrated(data[:, -1], dense, str(model), dummy)
 
 
 class TestIntegrationInTwoDimensions(NodeContract):

@@ -1,5 +1,6 @@
 """A simulated Dectris detector that can be switched off and broken, a system for it, and what a client asks."""
 
+import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from lima2_tango.simulators.dectris.models import find_model
 from lima2_tango.simulators.dectris.options import Options
 from lima2_tango.simulators.dectris.server import SimulatedDetector
 
+HERE = Path(__file__).parent
 FRAMES = 12
 FAI, SMX = "LimaProcessingFai", "LimaProcessingSmx"
 STREAMS = {
@@ -26,28 +28,10 @@ STREAMS = {
     FAI: ["saving_dense", "saving_fai"],
     SMX: ["saving_dense", "saving_sparse", "saving_accumulation_corrected", "saving_accumulation_peak"],
 }
-BLISS: Json = {
-    "acq": {
-        "nb_frames": 1,
-        "expo_time": 100000,
-        "latency_time": 10,
-        "trigger_mode": "internal",
-        "nb_frames_per_trigger": 1,
-    },
-    "det": {
-        "thresholds": [{"energy": 4020.5, "enabled": True}, {"energy": 4020.5, "enabled": True}],
-        "difference": {"enabled": False},
-        "roi": "full",
-        "trigger_start_delay": 0.0,
-        "nb_pipeline_threads": 1,
-        "pixel_mask_applied": True,
-        "mask_to_zero": False,
-        "flatfield_correction_applied": True,
-    },
-    "exp": {"photon_energy": 8041},
-    "saving": {"enabled": False, "nb_frames_per_file": 50, "nb_dimensions": "dim_3d_or_4d"},
+SETS: dict[str, dict[str, Json]] = {
+    path.stem.partition("__")[2]: json.loads(path.read_text()) for path in sorted((HERE / "bliss").glob("*.json"))
 }
-"""What BLISS sends of a detector with two thresholds, but for what the schema has anyway."""
+"""By pipeline, what BLISS sends for a detector with two thresholds (contract section 6)."""
 
 
 class Detectors:
@@ -119,13 +103,17 @@ class Case:
         return put(self.client.services.acquisition.default_params()[1], asked | given)
 
     def proc(self, name: str = LEGACY, changes: Json | None = None) -> Json:
-        """Its files are in a folder of their own each time."""
+        """Defaults; the files are in a folder of their own each time."""
+        return put(self.saved_apart(self.client.services.pipeline.default_params(name), name), changes or {})
+
+    def saved_apart(self, params: Json, name: str) -> Json:
+        """Parameters of a pipeline, with a folder of their own each time."""
         self.runs += 1
         self.saved = self.folder / f"run{self.runs}"
         self.saved.mkdir()
         saving = {f"{stream}.base_path": str(self.saved) for stream in STREAMS.get(name, [])}
         saving |= {f"{stream}.filename_prefix": stream for stream in STREAMS.get(name, [])}
-        return put(self.client.services.pipeline.default_params(name), saving | (changes or {}))
+        return put(params, saving)
 
     def check(self, source: str = "frame", count: int = FRAMES, channels: int = 1) -> None:
         """The master file has each frame, exactly."""
@@ -148,11 +136,10 @@ def at(system: System, detectors: Detectors, receivers: int, folder: Path) -> It
     case.client.recover()
 
 
-def bliss(case: Case, **changes: Any) -> Json:
-    """BLISS' parameters, and what a scan sets."""
-    sent = case.client.services.acquisition.default_params()[1]
-    for group, values in BLISS.items():
-        sent[group] |= values
-    own = {"acq.nb_frames": FRAMES, "det.stream_port": case.detector.stream_ports[0]}
-    own |= {"saving.enabled": True, "saving.base_path": str(case.saved), "saving.filename_prefix": "raw"}
-    return put(sent, own | changes)
+def bliss(case: Case, name: str, changes: Json | None = None) -> tuple[Json, Json]:
+    """What BLISS sends for a pipeline (acquisition, processing), with what a scan and a beamline set in it."""
+    sent = SETS[name]
+    processing = case.saved_apart(sent["processing"], sent["processing"]["class_name"])
+    scan = {"acq.nb_frames": FRAMES, "acq.expo_time": 10_000, "det.stream_port": case.detector.stream_ports[0]}
+    scan |= {"saving.enabled": True, "saving.base_path": str(case.saved), "saving.filename_prefix": "raw"}
+    return put(sent["receiver"], scan), put(processing, changes or {})

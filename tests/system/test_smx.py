@@ -201,17 +201,23 @@ def test_what_cannot_be_clipped_is_refused_with_its_path(
     assert "$.fai.radius1d_path" in str(radius)
 
 
+@pytest.mark.parametrize(("channels", "channel"), [(1, 0), (2, 1)], ids=["one channel", "second of two channels"])
 def test_the_control_alone_writes_a_master_file_of_the_sparse_frames(
-    whole_system: System, calibration: Calibration, tmp_path: Path
+    whole_system: System, calibration: Calibration, tmp_path: Path, channels: int, channel: int
 ) -> None:
     control = tango.DeviceProxy(f"tango://{whole_system.tango_host}/{whole_system.control}")
     control.set_timeout_millis(30_000)
     spots = [{"x0": float(x), "y0": float(y), "fwhm": 2.0, "max": 500.0} for x, y in SPOTS]
-    det = {"width": SHAPE[1], "height": SHAPE[0], "generator": {"gauss": {"peaks": spots, "grow_factor": 0.1}}}
+    shown = {"gauss": {"peaks": spots, "grow_factor": 0.1}, "nb_channels": channels}
+    det = {"width": SHAPE[1], "height": SHAPE[0], "generator": shown}
     timing = {"nb_frames": NB_FRAMES, "expo_time": 500, "latency_time": 0}
     saving = {"base_path": str(tmp_path), "nb_frames_per_file": 7}
     fai = {name.removeprefix("fai."): path for name, path in calibration.params.items()}
-    proc = {"class_name": SMX, "fai": {**fai, "acc_nb_frames_xfer": 10}, **dict.fromkeys(STREAMS, saving)}
+    proc = {
+        "class_name": SMX,
+        "fai": {**fai, "acc_nb_frames_xfer": 10, "channel": channel},
+        **dict.fromkeys(STREAMS, saving),
+    }
     prefixes = ("lima2", "lima2_sparse", "lima2_acc_corrected", "lima2_acc_peaks")
     for block, prefix in zip(STREAMS, prefixes, strict=True):
         proc[block] = saving | {"filename_prefix": prefix}
@@ -226,7 +232,7 @@ def test_the_control_alone_writes_a_master_file_of_the_sparse_frames(
     assert masters == ["lima2_master.h5", "lima2_sparse_master.h5"]
     place = "entry_0000/instrument/detector/data"
     with h5py.File(tmp_path / masters[0]) as dense, h5py.File(tmp_path / masters[1]) as sparse:
-        frames, data = dense[place][...], sparse[place]
+        frames, data = dense[place][...].reshape(NB_FRAMES, channels, *SHAPE)[:, channel], sparse[place]
         pointer = data["frame_ptr"][:]
         assert len(pointer) == NB_FRAMES + 1
         seen: list[np.ndarray] = []

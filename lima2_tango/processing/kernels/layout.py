@@ -24,3 +24,8 @@ def flat(data: NDArray[Any]) -> NDArray[Any]:
     frames = data.reshape(len(data), size)
     frames.flags.writeable = False
     return frames
+
+
+def channel_of(data: NDArray[Any], channel: int) -> NDArray[Any]:
+    """One channel of frames, as `flat` gives them: rows [n, pixel] of which row * column pixels may be read."""
+    return flat(data[:, channel : channel + 1])

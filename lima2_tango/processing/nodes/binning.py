@@ -20,6 +20,7 @@ from .derive import derive
 class Binning(Node):
     """Sum of x columns times y rows; columns and rows that do not fill a bin are dropped.
 
+    Pixel (row i, column j) is the sum of the rows y i to y i + y - 1 and the columns x j to x j + x - 1.
     Integers of 8 and 16 bits become 32 bits of the same signedness, sums of 32 bits stay at the limits of their
     type. Floats keep their type; they are summed in double precision.
     """

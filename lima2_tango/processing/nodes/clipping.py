@@ -10,7 +10,7 @@ from lima2_tango.core.errors import GraphError
 from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.pool import Pool
 from lima2_tango.processing.kernels import clipping as kernels
-from lima2_tango.processing.kernels.layout import flat
+from lima2_tango.processing.kernels.layout import channel_of
 from lima2_tango.processing.matrix import Matrix
 from lima2_tango.processing.node import Mask, Node
 from lima2_tango.processing.products import PixelTables
@@ -59,12 +59,18 @@ class Background(Node):
         tables: PixelTables | None = None,
         clipping: Clipping = Clipping(),
         dummy: Dummy | None = None,
+        channel: int = 0,
     ) -> None:
-        """For frames of `spec`, whose shape is the matrix'; raises GraphError for an error model without variances."""
+        """For this channel of frames of `spec`, whose rows and columns are the matrix'.
+
+        Raises GraphError for an error model without variances.
+        """
         if clipping.error_model not in MODELS:
             raise GraphError(f"error model {clipping.error_model} has no deviation to clip by; choose azimuthal")
         tables = PixelTables.plain(matrix) if tables is None else tables
         self._spec, self._nb_bins = spec, matrix.nb_bins
+        self.channel = channel
+        """Of the frames, the one whose background it is."""
         self._settings = MODELS[clipping.error_model], clipping.cutoff, clipping.cycles
         used = (tables.weight[matrix.pixels] > 0) & (matrix.coefficients > 0)
         bounds = np.concatenate([[0], np.cumsum(used)])[matrix.bounds]
@@ -84,7 +90,7 @@ class Background(Node):
 
     def ready(self) -> None:
         """Compile what the first frame needs."""
-        self.of(flat(np.empty((0, *self._spec.shape), self._spec.dtype)))
+        self.of(channel_of(np.empty((0, *self._spec.shape), self._spec.dtype), self.channel))
 
     def output_spec(self, spec: FrameSpec) -> FrameSpec:
         if spec != self._spec:
@@ -99,14 +105,14 @@ class Background(Node):
         spec = self.output_spec(block.spec)
 
         def fill(out: NDArray[Any]) -> None:
-            out[:, :, 0] = self.of(flat(block.data))
+            out[:, :, 0] = self.of(channel_of(block.data, self.channel))
             if block.valid is not None:
                 out[~block.valid] = 0
 
         return derive(block, spec, pool, fill)
 
     def of(self, frames: NDArray[Any]) -> NDArray[np.float64]:
-        """[frame, 2, bin], of frames as `kernels.layout.flat` gives them."""
+        """[frame, 2, bin], of one channel of frames as `kernels.layout.channel_of` gives it."""
         made = np.empty((len(frames), 2, self._nb_bins))
         if self._counts:
             kernels.clip_counts(frames, self._matrix, self._totals, self._settings, made)

@@ -24,6 +24,9 @@ class Correction(Node):
     A mask alone keeps the pixel type. Background and flat field make float32 of float32 and of integers of up to
     16 bits, float64 of the rest; nothing is clipped, negative values stay. Pixels whose flat field is not above 0
     count as masked. Placeholders of lost frames become 0.
+
+    The usual flat-field correction (Seibert, Boone and Lindfors 1998, Proc. SPIE 3336 348) with a flat field that is
+    normalised beforehand, less its own background.
     """
 
     def __init__(

@@ -16,10 +16,15 @@ from .derive import derive
 
 @dataclass(frozen=True, slots=True)
 class Crop(Node):
-    """Keeps a rectangle of every channel [pixel]. It copies: what follows needs frames without gaps."""
+    """Keeps a rectangle of every channel [pixel]. It copies: what follows needs frames without gaps.
+
+    Pixel (row i, column j) of what leaves is (y + i, x + j) of what enters.
+    """
 
     x: int
+    """First column kept."""
     y: int
+    """First row kept."""
     width: int
     height: int
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lima2_tango.core.errors import GraphError
 from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.pool import Pool
-from lima2_tango.processing.kernels.layout import flat
+from lima2_tango.processing.kernels.layout import channel_of
 from lima2_tango.processing.matrix import Matrix
 from lima2_tango.processing.node import Mask, Node
 from lima2_tango.processing.products import Azimuthal, PixelTables, Product, Steady, Valid
@@ -48,7 +48,8 @@ class Dummy:
 class Integration(Node):
     """The weighted average of each bin and, but for `no_var`, its standard error: float32 of (1 or 2, 1, bins).
 
-    As an image of (1 or 2, azimuth, radius) where `as_image` asks for the shape that the bins of the matrix have.
+    As an image of (1 or 2, azimuth, radius) where `as_image` asks for the shape that the bins of the matrix have. Of
+    frames of several channels one is integrated.
 
     With c the coefficient of a pixel in a bin, w its weight and x its value less the dark current, the average is
     sum(c x) / sum(c w), the standard error sqrt(sum(c**2 variance)) / sum(c w). Bins without a weight, and only these,
@@ -65,9 +66,13 @@ class Integration(Node):
         dummy: Dummy | None = None,
         *,
         as_image: bool = False,
+        channel: int = 0,
     ) -> None:
-        """For frames of `spec`, whose shape is the matrix'; raises GraphError for an image of bins in one dimension."""
-        self._matrix, self._spec = matrix, spec
+        """For this channel of frames of `spec`, whose rows and columns are the matrix'.
+
+        Raises GraphError for an image of bins in one dimension.
+        """
+        self._matrix, self._spec, self._channel = matrix, spec, channel
         if as_image and matrix.bin_shape is None:
             raise GraphError("the bins of the matrix have one dimension: make it with azimuthal bins")
         self._rows = matrix.bin_shape[0] if as_image and matrix.bin_shape is not None else 1
@@ -90,7 +95,7 @@ class Integration(Node):
         """Compile what the first frame needs."""
         none = np.empty((0, *self._spec.shape), self._spec.dtype)
         made = self.output_spec(self._spec)
-        self._integrate(flat(none), np.empty((0, made.channels, self._matrix.nb_bins), made.dtype))
+        self._integrate(channel_of(none, self._channel), np.empty((0, made.channels, self._matrix.nb_bins), made.dtype))
 
     def output_spec(self, spec: FrameSpec) -> FrameSpec:
         if spec != self._spec:
@@ -106,7 +111,8 @@ class Integration(Node):
         spec = self.output_spec(block.spec)
 
         def fill(out: NDArray[Any]) -> None:
-            self._integrate(flat(block.data), out.reshape(*out.shape[:2], self._matrix.nb_bins))
+            frames = channel_of(block.data, self._channel)
+            self._integrate(frames, out.reshape(*out.shape[:2], self._matrix.nb_bins))
             if block.valid is not None:
                 out[~block.valid] = 0
 

@@ -19,7 +19,11 @@ _STEPS = {Flip.NONE: (1, 1), Flip.LEFT_RIGHT: (1, -1), Flip.UP_DOWN: (-1, 1), Fl
 
 @dataclass(frozen=True, slots=True)
 class Mirror(Node):
-    """Reverses rows, columns or both of every channel."""
+    """Reverses rows, columns or both of every channel, as `numpy.flip` does.
+
+    Left-right: pixel (row i, column j) of w columns goes to (i, w - 1 - j). Up-down: of h rows, to (h - 1 - i, j). Both
+    are a turn by 180 degrees.
+    """
 
     flip: Flip
 

@@ -32,7 +32,7 @@ class PeakPicker:
     lines between the centres of the bins; below the first and above the last centre they are theirs. Pixels of
     weight 0, without a radius or a value, and dummies are not picked.
 
-    As pyFAI's find_intense (sparsify.cl; Kieffer et al. 2025, J. Appl. Cryst. 58 138), for frames of one channel.
+    As pyFAI's find_intense (sparsify.cl; Kieffer et al. 2025, J. Appl. Cryst. 58 138), in one channel of frames.
     """
 
     def __init__(self, layout: SparseSpec, tables: PixelTables, picking: Picking, sought: Sought) -> None:
@@ -53,7 +53,7 @@ class PeakPicker:
     def pack(self, frames: NDArray[Any], background: NDArray[np.float64], packed: NDArray[np.uint8]) -> None:
         """Write into `packed` [frame, byte] all but the frame numbers; `background` [frame, 2, bin].
 
-        `frames` are as `kernels.layout.flat` gives them.
+        `frames` are one channel as `kernels.layout.channel_of` gives it.
         """
         words, reals = packed.view(np.int32), packed.view(np.float32)
         heads = np.frombuffer(HEADER.pack(self._layout.width, self._layout.height, self._layout.nb_bins, 0, 0), "<i4")

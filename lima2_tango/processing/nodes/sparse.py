@@ -9,7 +9,7 @@ from lima2_tango.core.errors import GraphError
 from lima2_tango.core.frame import Block, FrameSpec
 from lima2_tango.core.pool import Pool
 from lima2_tango.core.sparse import SparseFrame, SparseSpec, nb_picked, unpacked
-from lima2_tango.processing.kernels.layout import flat
+from lima2_tango.processing.kernels.layout import channel_of
 from lima2_tango.processing.node import Mask, Node, RowNode
 from lima2_tango.processing.products import PixelTables
 
@@ -32,7 +32,7 @@ class Sparsification(Node):
     def __init__(
         self, background: Background, picker: PeakPicker, layout: SparseSpec, tables: PixelTables, spec: FrameSpec
     ) -> None:
-        """For frames of `spec`."""
+        """For the channel of frames of `spec` whose background it is."""
         self._background, self._picker, self._layout, self._spec = background, picker, layout, spec
         self.tables = tables
         """What is known of each pixel beforehand."""
@@ -40,6 +40,11 @@ class Sparsification(Node):
     @property
     def sparse(self) -> SparseSpec:
         return self._layout
+
+    @property
+    def channel(self) -> int:
+        """Of the frames, the one that is made sparse."""
+        return self._background.channel
 
     def output_spec(self, spec: FrameSpec) -> FrameSpec:
         self._background.output_spec(spec)
@@ -63,7 +68,7 @@ class Sparsification(Node):
         return derive(block, spec, pool, fill)
 
     def _pack(self, data: NDArray[Any], packed: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> None:
-        frames = flat(data)
+        frames = channel_of(data, self.channel)
         background = self._background.of(frames)
         if valid is not None:
             background[~valid] = 0

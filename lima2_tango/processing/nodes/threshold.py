@@ -21,6 +21,7 @@ from .derive import derive, lines
 class Threshold(Node):
     """A pixel keeps its value where low <= value <= high, else it is 0; so are NaN. The pixel type stays.
 
+    Limits are compared in the pixel type: of integers, low is rounded up and high down to the next value.
     What noise leaves in dark pixels, and what a saturated or hot pixel shows, then adds nothing to what follows.
     """
 

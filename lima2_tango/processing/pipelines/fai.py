@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lima2_tango.core.params import Params
+from lima2_tango.core.params import Int, Params
 from lima2_tango.core.storage import NAME, SavingParams
 from lima2_tango.processing.params import Count, CountRateLimit, Fifo, ImageFile, Profiles, Statistics
 from lima2_tango.processing.plugin import PipelinePlugin, build_graph
@@ -29,9 +29,12 @@ class FaiBuffers(Params):
 class IntegrationParams(Params):
     """Azimuthal integration with a matrix and corrections that pyFAI has made; an empty path is no correction.
 
-    Images have the shape of the frames, after the image operations; formats as for the mask.
+    Images have the shape of the frames, after the image operations, for all channels or for each; formats as for the
+    mask.
     """
 
+    channel: Annotated[Int, Field(ge=0, le=2**31 - 1)] = 0
+    """Channel of the frame that is used, from 0: of a detector with thresholds those that are enabled, in its order."""
     csr_path: str = "/opt/detector/calibration/csr.h5"
     """File with the integration matrix: data, indices and indptr, in HDF5 (file.h5::/path/of/group) or npz."""
     mask_path: str = ""

@@ -35,7 +35,7 @@ WELL_KNOWN = {
 }
 FILLED_IN = {"class_name", "filename_rank"}
 """The attribute pipeline says the first, the control itself the second of each saving block."""
-PURE_NUMBERS = ("_number", "_rank", "_port", "_idx", "_channels", "_factor", "_arms", "dummy")
+PURE_NUMBERS = ("_number", "_rank", "_port", "_idx", "_channel", "_channels", "_factor", "_arms", "dummy")
 """How numbers without a unit end."""
 
 

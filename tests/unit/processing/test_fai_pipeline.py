@@ -8,7 +8,8 @@ import pytest
 
 from lima2_tango.core.acquisition import AcquisitionParams
 from lima2_tango.core.errors import NotAvailableError, ParamError, ProcessingError, SavingError
-from lima2_tango.core.frame import FrameSpec
+from lima2_tango.core.frame import Block, FrameSpec, Lease
+from lima2_tango.core.roi import Direction
 from lima2_tango.processing.pipelines.fai import PLUGIN, FaiParams
 from lima2_tango.processing.rows import FRAME_IDX, ROI
 from lima2_tango.testing.matrices import ring_matrix, write_matrix
@@ -260,6 +261,78 @@ def test_streams_with_the_same_files_are_refused(rig, csr):
     build(rig, csr, saving_dense=same, saving_fai=same | {"enabled": False}).erase()
 
 
-def test_frames_of_two_channels_are_refused(csr):
-    with Rig(FrameSpec(2, 24, 20, np.dtype("u2"))) as rig:
-        assert "frames of 2 channels cannot be integrated" in refused(rig, csr)
+@pytest.fixture
+def two():
+    """Surroundings of a detector with two thresholds."""
+    with Rig(FrameSpec(2, *SHAPE, np.dtype("u2"))) as rig:
+        yield rig
+        assert rig.pool.lent == 0
+        assert all(sink.outstanding == 0 for sink in rig.sinks)
+
+
+def test_of_several_channels_all_are_saved_and_the_first_is_integrated(two, csr):
+    pipeline = build(two, csr)
+    two.run(pipeline, range(7), per_block=3)
+    frames = [image(two.spec, i) for i in range(7)]
+    assert np.array_equal(two.sinks[0].frames, frames)
+    assert two.sinks[0].spec.shape == (2, *SHAPE)
+    assert np.allclose(vectors_of(pipeline, range(7))[:, 0], [average(frame[0]) for frame in frames])
+    assert pipeline.infos["processed_frame_info"].info()["nb_channels"] == 2
+    assert pipeline.infos["vector_info"].info() == {"length": BINS, "pixel_type": "gray32f"}
+    pipeline.erase()
+
+
+@pytest.mark.parametrize("model", ["no_var", "poisson", "azimuthal", "hybrid"])
+@pytest.mark.parametrize("do_dummy", [False, True])
+def test_a_channel_is_integrated_as_it_would_be_alone(two, rig, csr, model, do_dummy):
+    fai = {"error_model": model, "do_dummy": do_dummy, "dummy": 3.0}
+    made = []
+    for each, channel in ((two, 1), (rig, 0)):
+        pipeline = build(each, csr, fai | {"channel": channel})
+        alone = [Block(image(two.spec, i)[np.newaxis], np.array([i]), i, np.zeros(1), Lease()) for i in range(5)]
+        for block in alone:
+            block.data = block.data if each is two else block.data[:, 1:]
+            pipeline.put(block)
+        pipeline.finish()
+        made.append(vectors_of(pipeline, range(5)))
+        pipeline.erase()
+    assert made[0].tobytes() == made[1].tobytes()
+
+
+def test_images_of_each_channel_are_taken_for_the_one_that_is_integrated(two, csr, tmp_path):
+    rng = np.random.default_rng(3)
+    flat, valid = rng.uniform(0.8, 1.2, (2, *SHAPE)), rng.random((2, *SHAPE)) < 0.7
+    dark = rng.uniform(0, 3, SHAPE)
+    mask = {"enabled": True, "path": saved(tmp_path, "valid", valid.astype("u1"))}
+    paths = {"flat_path": saved(tmp_path, "flat", flat), "dark_path": saved(tmp_path, "dark", dark)}
+    pipeline = build(two, csr, {"channel": 1, **paths}, mask=mask)
+    two.run(pipeline, range(4))
+    frames = [image(two.spec, i) * valid for i in range(4)]
+    assert np.array_equal(two.sinks[0].frames, frames)
+    expected = [average(frame[1], flat[1] * valid[1], dark) for frame in frames]
+    assert np.allclose(vectors_of(pipeline, range(4))[:, 0], expected, rtol=1e-6)
+    pipeline.erase()
+
+
+@pytest.mark.parametrize("block", ["statistics", "profiles"])
+def test_regions_are_of_all_channels_together_or_of_one(two, csr, block):
+    frame, found = image(two.spec, 0), []
+    asked = {"enabled": True, **({"rect_rois": [WHOLE]} if block == "statistics" else {"rois": [WHOLE]})}
+    asked |= {} if block == "statistics" else {"directions": [Direction.VERTICAL]}
+    for channel in (-1, 0, 1):
+        pipeline = build(two, csr, **{block: asked | {"channel": channel}})
+        two.run(pipeline, range(1))
+        found.append(np.frombuffer(pipeline.pop(f"popRoi{block.capitalize()}"), ROI)["sum"].sum())
+        pipeline.erase()
+    assert found == [frame.sum(), frame[0].sum(), frame[1].sum()]
+
+
+def test_a_channel_that_frames_do_not_have_is_refused(rig, two, csr):
+    said = "there is no such channel, the frames have"
+    assert refused(two, csr, {"channel": 2}) == f"$.fai.channel {said} 2: give 0 to 1"
+    assert refused(rig, csr, {"channel": 1}) == f"$.fai.channel {said} one channel: give 0"
+    for name, regions in {"statistics": {"rect_rois": [WHOLE]}, "profiles": {"rois": [WHOLE]}}.items():
+        regions |= {"enabled": True, "channel": 2} | (
+            {"directions": [Direction.VERTICAL]} if name == "profiles" else {}
+        )
+        assert refused(two, csr, **{name: regions}) == f"$.{name}.channel {said} 2: give 0 to 1"

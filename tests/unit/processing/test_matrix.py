@@ -110,9 +110,8 @@ def test_a_matrix_whose_rings_are_no_rings_is_taken_where_it_says_its_shape(tmp_
     assert load(write(tmp_path / "b.h5", **shuffled, image_shape=SHAPE)).nb_bins == 12
 
 
-def test_frames_of_several_channels_are_refused(tmp_path):
-    with pytest.raises(ParamError, match="frames of 2 channels cannot be integrated"):
-        load(write_matrix(tmp_path / "csr.h5", MATRIX), FrameSpec(2, *SHAPE, np.dtype("u2")))
+def test_a_matrix_is_that_of_one_channel_of_the_frames(tmp_path):
+    assert same(load(write_matrix(tmp_path / "csr.h5", MATRIX), FrameSpec(2, *SHAPE, np.dtype("u2"))))
 
 
 REFUSED = {

@@ -70,6 +70,15 @@ def test_image_operations_and_several_channels():
     assert (last.frame == 2).all()
 
 
+def test_one_channel_of_several_is_integrated(tmp_path):
+    frames, matrix = np.stack([FRAMES, FRAMES[::-1]], axis=1), ring_matrix(SHAPE, 6)
+    csr = write_matrix(tmp_path / "csr.h5", matrix)
+    several = process(frames, "fai", {"fai": {"csr_path": csr, "channel": 1}})
+    for made, alone in zip(several, process(FRAMES[::-1], "fai", {"fai": {"csr_path": csr}}), strict=True):
+        assert made.data["fai_averint"].tobytes() == alone.data["fai_averint"].tobytes()
+        assert np.array_equal(made.frame, frames[made.index])
+
+
 def test_one_image_and_nested_lists():
     (result,) = process(FRAMES[0])
     assert np.array_equal(result.frame, FRAMES[0])

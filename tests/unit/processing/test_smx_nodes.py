@@ -267,11 +267,20 @@ def small_layout(weight=None):
     return SparseSpec(*SMALL, CENTRES.astype("f4"), RADII.astype("f4"), weight)
 
 
-def small_node(picking=Picking(), dtype="u2", dummy=None, radius=RADII, clipping=Clipping(), **tables):  # noqa: B008
-    spec = FrameSpec(1, *SMALL, np.dtype(dtype))
+def small_node(
+    picking=Picking(),  # noqa: B008
+    dtype="u2",
+    dummy=None,
+    radius=RADII,
+    clipping=Clipping(),  # noqa: B008
+    channels=1,
+    **tables,
+):
+    """Of the last channel."""
+    spec = FrameSpec(channels, *SMALL, np.dtype(dtype))
     all_tables = PixelTables(**{"weight": np.ones(math.prod(SMALL)), **tables})
     layout = SparseSpec(*SMALL, CENTRES.astype("f4"), radius.astype("f4"))
-    background = Background(ring_matrix(SMALL, SMALL_BINS), spec, all_tables, clipping, dummy)
+    background = Background(ring_matrix(SMALL, SMALL_BINS), spec, all_tables, clipping, dummy, channels - 1)
     picker = PeakPicker(layout, all_tables, picking, sought_of(dummy, spec.dtype))
     return Sparsification(background, picker, layout, all_tables, spec)
 
@@ -295,30 +304,30 @@ def rings_slowly(frame, cycles=3):
 class TestBackground(NodeContract):
     RTOL, MASKS = 1e-5, False
 
-    @pytest.fixture
-    def spec(self):
-        return FrameSpec(1, *SMALL, np.dtype("i4"))
+    @pytest.fixture(params=[1, 2], ids="{} channels".format)
+    def spec(self, request):
+        return FrameSpec(request.param, *SMALL, np.dtype("i4"))
 
     @pytest.fixture
     def node(self, spec):
-        return Background(ring_matrix(SMALL, SMALL_BINS), spec)
+        return Background(ring_matrix(SMALL, SMALL_BINS), spec, channel=spec.channels - 1)
 
     @pytest.fixture
     def reference(self):
-        return lambda data: np.stack([rings_slowly(frame)[:, np.newaxis] for frame in data]).astype("f4")
+        return lambda data: np.stack([rings_slowly(frame[-1])[:, np.newaxis] for frame in data]).astype("f4")
 
 
 class TestSparsification(NodeContract):
     MASKS = False
     PICKING = Picking(1.5)
 
-    @pytest.fixture
-    def spec(self):
-        return FrameSpec(1, *SMALL, np.dtype("u2"))
+    @pytest.fixture(params=[1, 2], ids="{} channels".format)
+    def spec(self, request):
+        return FrameSpec(request.param, *SMALL, np.dtype("u2"))
 
     @pytest.fixture
-    def node(self):
-        return small_node(self.PICKING)
+    def node(self, spec):
+        return small_node(self.PICKING, channels=spec.channels)
 
     @pytest.fixture
     def reference(self):
@@ -328,14 +337,14 @@ class TestSparsification(NodeContract):
     def test_equals_its_reference(self, node, spec, pool, reference, seed):
         data = make_data(spec, 5, seed)
         for frame, packed in zip(data, node.process(make_block(data), pool).data, strict=True):
-            found, (mean, deviation) = unpacked(packed), rings_slowly(frame)
+            found, (mean, deviation) = unpacked(packed), rings_slowly(frame[-1])
             assert np.allclose(found.average, mean)
             assert np.allclose(found.deviation, deviation)
             mean, deviation = (np.interp(RADII, CENTRES, row) for row in (mean, deviation))
             noise = self.PICKING.noise
             limit = mean + np.maximum(noise, self.PICKING.cutoff * np.hypot(deviation, noise))
-            assert found.pixels.tolist() == np.flatnonzero(frame[0] > limit).tolist()
-            assert found.intensity.tolist() == frame[0][frame[0] > limit].tolist()
+            assert found.pixels.tolist() == np.flatnonzero(frame[-1] > limit).tolist()
+            assert found.intensity.tolist() == frame[-1][frame[-1] > limit].tolist()
 
     def test_a_placeholder_becomes_zeros(self, node, spec, pool):
         """It keeps its header: what is sent to a client must say how large the frame was."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lima2_tango.core.errors import NotAvailableError, ParamError, SavingError
-from lima2_tango.core.frame import FrameSpec
+from lima2_tango.core.frame import Block, FrameSpec, Lease
 from lima2_tango.core.sparse import SparseSpec, unpacked
 from lima2_tango.processing.nodes.sparse import PEAKS
 from lima2_tango.processing.pipelines.smx import PLUGIN, SmxParams
@@ -317,6 +317,52 @@ def test_a_folder_that_cannot_be_written_is_refused_and_leaves_nothing(rig, file
         assert refused(rig, files, **{name: {"base_path": "/refused"}}).startswith(f"$.{name}.base_path")
 
 
-def test_frames_of_two_channels_are_refused(files):
+@pytest.fixture
+def two():
+    """Surroundings of a detector with two thresholds."""
     with Rig(FrameSpec(2, *SHAPE, np.dtype("u2"))) as rig:
-        assert "frames of 2 channels cannot be integrated" in refused(rig, files)
+        yield rig
+        assert rig.pool.lent == 0
+        assert all(sink.outstanding == 0 for sink in rig.sinks)
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+@pytest.mark.parametrize("model", ["poisson", "azimuthal"])
+def test_a_channel_is_treated_as_it_would_be_alone(two, rig, files, channel, model):
+    """Peaks, background and sums, bit for bit; frames are saved with all their channels."""
+    fai = {"error_model": model, "cutoff_pick": 1.5, "acc_nb_frames_xfer": 4}
+    for each, wanted in ((two, channel), (rig, 0)):
+        pipeline = build(each, files, fai | {"channel": wanted})
+        for i in range(0, 10, 5):
+            data = np.stack([image(two.spec, j) for j in range(i, i + 5)])
+            frames = data if each is two else data[:, channel : channel + 1].copy()
+            pipeline.put(Block(frames, np.arange(i, i + 5), i, np.zeros(5), Lease()))
+        pipeline.finish()
+        pipeline.erase()
+    whole, *made = two.sinks
+    assert np.array_equal(whole.frames, [image(two.spec, i) for i in range(10)])
+    for several, alone in zip(made, rig.sinks[1:], strict=True):
+        assert several.index == alone.index
+        assert several.spec == alone.spec
+        assert np.array(several.frames).tobytes() == np.array(alone.frames).tobytes()
+    assert any(len(unpacked(packed).pixels) for packed in made[0].frames)
+    assert made[1].frames[0].any()
+
+
+def test_of_several_channels_the_first_is_searched(two, files):
+    pipeline = build(two, files, PICK_ALL)
+    two.run(pipeline, range(3))
+    found = sparse_of(pipeline, 2)
+    assert found.shape == SHAPE
+    assert np.array_equal(found.intensity, image(two.spec, 2)[0].reshape(-1)[found.pixels])
+    pipeline.erase()
+
+
+def test_a_channel_that_frames_do_not_have_is_refused(two, files):
+    assert refused(two, files, {"channel": 2}).startswith("$.fai.channel there is no such channel, the frames have 2")
+
+
+def test_the_radius_of_a_pixel_is_that_of_all_channels(two, files, tmp_path):
+    radius = np.broadcast_to(ring_radii(SHAPE, BINS)[1], (2, *SHAPE))
+    said = refused(two, files, {"radius2d_path": saved(tmp_path, "radius", radius)})
+    assert said.startswith("$.fai.radius2d_path its shape is (2, 24, 20), the frames are (1, 24, 20)")
