@@ -1,6 +1,7 @@
 """The control's acquisitions: what its Tango device calls. Arms the detector, takes triggers, coordinates the ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from enum import Enum
 from threading import RLock, get_ident
 from typing import Any
@@ -49,6 +50,8 @@ class Controller(Parameterised):
         """Parameters of the run that was prepared last, and of what the detector is armed for."""
         self._built: dict[int, AcquisitionParams] = {}
         """By thread: what its `build` armed, which `prepare`, called next by the same thread, makes a run of."""
+        self._holder: int | None = None
+        """Thread for which the detector stays armed as it is, until its run is prepared, or on."""
 
     @property
     def nb_frames_acquired(self) -> int:
@@ -67,12 +70,12 @@ class Controller(Parameterised):
 
     def build(self) -> None:
         """The fallible part of Prepare: check the parameters and the ranks, and arm the detector."""
-        self.machine.check(Event.PREPARE)
+        self._check_preparable()
         self._coordinator.check()
         if not self._coordinator.settle():
             raise StateError("the last run is still being stopped: look at the receivers, reset, then prepare again")
         with self._lock:
-            self.machine.check(Event.PREPARE)  # it may be running by now
+            self._check_preparable()  # it may be running by now
             try:
                 params = self.acq_params
                 self.camera.capabilities.check(params.acq)
@@ -97,7 +100,7 @@ class Controller(Parameterised):
     def claim(self, driver: Driver) -> None:
         """Raise StateError where this thread's `build` cannot become a run of that driver."""
         with self._lock:
-            self.machine.check(Event.PREPARE)
+            self._check_preparable()
             if driver is Driver.CALLER and self._armed.sharing.kept:
                 raise ParamError(
                     "$.det.topology",
@@ -113,6 +116,17 @@ class Controller(Parameterised):
                     f"{self.driver.value} drives the run {self._uuid}, which is prepared here: start it, or Stop it "
                     f"before {driver.value} drives another"
                 )
+
+    @contextmanager
+    def held(self, driver: Driver) -> Generator[None]:
+        """`claim`, and no other thread's `build` arms the detector meanwhile: of two clients one gets its run."""
+        with self._lock:
+            self.claim(driver)
+            before, self._holder = self._holder, get_ident()
+        try:
+            yield
+        finally:
+            self._holder = before
 
     def unprepare(self) -> None:
         """What was prepared cannot be started: PREPARED -> IDLE, any other state stays."""
@@ -225,6 +239,22 @@ class Controller(Parameterised):
         self.camera.close()
         if self._acquirer is not None:
             self._acquirer.close()
+
+    def _check_preparable(self) -> None:
+        """Raise StateError where no run can be prepared now; it says whose run is on."""
+        if self._holder not in {None, get_ident()}:
+            raise StateError(
+                "another client prepares a run of this control just now, and gets it: wait until that run is over, or "
+                "Stop it"
+            )
+        try:
+            self.machine.check(Event.PREPARE)
+        except StateError as error:
+            if self.machine.state is not State.RUNNING:
+                raise
+            raise StateError(
+                f"{error.what}: the run {self._uuid} is on, which {self.driver.value} drives", **error.info
+            ) from None
 
     def _abandon(self) -> None:
         """What makes the frames lets go of what was prepared."""

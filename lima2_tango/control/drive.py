@@ -94,8 +94,11 @@ class Drive:
         try:
             self._controller.build()
         except BaseException:
-            if self._controller.machine.state is State.IDLE:
-                self._give_up_prepared()
+            if self._controller.machine.state is State.IDLE and self._busy.acquire(blocking=False):
+                try:  # nobody else is about to start what is prepared
+                    self._give_up_prepared()
+                finally:
+                    self._busy.release()
             raise
 
     def prepare(self) -> str:
@@ -103,8 +106,7 @@ class Drive:
 
         `build` has to come before, by the same thread. Raises Lima2Error naming who refused, and why.
         """
-        with self._one_at_a_time("Prepare", CLASH_PATIENCE):
-            self._controller.claim(Driver.CONTROL)
+        with self._one_at_a_time("Prepare", CLASH_PATIENCE), self._controller.held(Driver.CONTROL):
             before = self._stops
             try:
                 self._give_up_prepared()
@@ -121,7 +123,7 @@ class Drive:
 
     def acquire(self) -> str:
         """Prepare and start; returns the uuid."""
-        with self._one_at_a_time("Acquire", CLASH_PATIENCE):
+        with self._one_at_a_time("Acquire", CLASH_PATIENCE), self._controller.held(Driver.CONTROL):
             identity = self.prepare()
             self.start()
             return identity

@@ -45,11 +45,14 @@ class Choice:
 
 
 def pipelines() -> dict[str, PipelinePlugin]:
-    """Every pipeline by the name of its Tango class; what keeps others from being one is in the log, once."""
+    """Every pipeline by the name of its Tango class; what keeps others from being one is in the log, once.
+
+    Last come those that deliver nothing: they are for tests.
+    """
     found, faults = installed()
     for fault in faults:
         _warn(fault)
-    return found
+    return dict(sorted(found.items(), key=lambda each: not (each[1].getters() or each[1].row_commands)))
 
 
 @cache

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
+from threading import Barrier, Lock
 from typing import Any
 
 import h5py
@@ -317,16 +317,27 @@ def test_a_client_that_goes_away_changes_nothing(lima: Lima, whole_system: Syste
     assert_exact(record, 100, 2)
 
 
-def test_of_two_clients_that_acquire_one_is_refused_with_a_sentence(lima: Lima, whole_system: System) -> None:
-    lima.write(None, {"acq.nb_frames": 50, "acq.expo_time": 10_000})
-    clients = [Lima(whole_system.tango_host, whole_system.control) for _ in range(4)]
-    with ThreadPoolExecutor(len(clients)) as pool:
-        answers = [pool.submit(client.call, "Acquire") for client in clients]
-    errors = [answer.exception() for answer in answers]
-    assert sum(error is None for error in errors) == 1
-    for error in errors:
-        if error is not None:
-            assert payload_sentence(error.args[0].desc)
+@pytest.mark.parametrize("nb_clients", [2, 4])
+def test_of_clients_that_acquire_at_one_instant_one_gets_its_run_and_the_others_are_told_of_it(
+    whole_system: System, lima: Lima, nb_clients: int
+) -> None:
+    clients = [Lima(whole_system.tango_host, whole_system.control) for _ in range(nb_clients)]
+
+    def acquire(client: Lima, start: Barrier) -> str:
+        start.wait(BOUND)
+        client.write(None, {"acq.nb_frames": 0, "acq.expo_time": 10_000})  # its own: the last one's would be refused
+        return str(client.call("Acquire"))
+
+    for _ in range(10):
+        start = Barrier(nb_clients)
+        with ThreadPoolExecutor(nb_clients) as pool:
+            answers = [pool.submit(acquire, client, start) for client in clients]
+        errors = [answer.exception() for answer in answers]
+        assert [a.result() for a in answers if a.exception() is None] == [lima.read("run_uuid")], errors
+        on = f"the run {lima.read('run_uuid')} is on"
+        for said in (payload_sentence(error.args[0].desc) for error in errors if error is not None):
+            assert "another client" in said or on in said
+        lima.recover()
 
 
 def test_the_processing_of_the_last_two_runs_is_kept(lima: Lima, rig: Rig) -> None:
