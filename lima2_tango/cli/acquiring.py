@@ -2,12 +2,14 @@
 
 import signal
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
@@ -20,6 +22,8 @@ PERIOD = 0.1
 """Between two looks at the run [s]."""
 CLOSE_TIMEOUT = 120.0
 """Until a run that was stopped has saved what waits, and closed its files [s]."""
+ROOM = len("^C^C")
+"""Beside the bar [cell]."""
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
@@ -66,9 +70,11 @@ class Outcome:
         asked = f" of {self.record.nb_frames}" if self.record.nb_frames else ""
         how = "stopped: " if self.code == INTERRUPTED else ""
         saved = self.record.nb_frames_saved
+        folders = dict.fromkeys(str(Path(file).parent) for file in self.record.files)
+        where = f", to {' and '.join(folders)}" if how and folders else ""
         return (
             f"{how}{self.record.nb_frames_acquired}{asked} frames acquired, {saved or 'none'} saved, "
-            f"in {self.seconds:.1f} s"
+            f"in {self.seconds:.1f} s{where}"
         )
 
 
@@ -137,6 +143,7 @@ def _watch(run: Run, interruption: Interruption, bar: Bar) -> int:
             run.link.stop()
             interruption.heeded = True
             run.wait(CLOSE_TIMEOUT)
+            bar.update(task, description="stopped", **_shown(run.progress()))
             return INTERRUPTED
     _check_complete(run.wait(CLOSE_TIMEOUT))
     return OK
@@ -182,6 +189,21 @@ def _shown(now: Progress) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Narrower:
+    """Narrower than the terminal, which shows ^C beside it: that would wrap, and leave half a bar behind."""
+
+    shown: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.shown, options.update(max_width=max(1, options.max_width - ROOM)))
+
+
+class _Bar(Bar):
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield _Narrower(self.make_tasks_table(self.tasks))
+
+
 def _bar(console: Console) -> Bar:
     columns = [TextColumn(f"{{task.fields[{name}]}}") for name in ("counts", "rates", "left")]
-    return Bar(TextColumn("{task.description:<10}"), BarColumn(), *columns, TimeElapsedColumn(), console=console)
+    return _Bar(TextColumn("{task.description:<10}"), BarColumn(), *columns, TimeElapsedColumn(), console=console)

@@ -123,7 +123,7 @@ def demo(
     console = Console(stderr=True)
     with progress_bars() as progress:
         report = Demo(frames, folder, keep, progress).run()
-    Console().print(report.table())
+    report.tell(Console())
     console.print("Nothing is left running.")
 
 

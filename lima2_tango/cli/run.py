@@ -41,6 +41,8 @@ MEANS = {
 }
 """Parameters that an option sets, which --set then cannot."""
 STEP = re.compile(r"[.\[\]]")
+TAKEN = re.compile(r"choose another filename_prefix or base_path, or (\w+\.file_exists_policy=overwrite)")
+"""The way out that a refusal names where files exist already, with the parameter's path."""
 
 Frames = Annotated[int | None, typer.Option(min=0, help="Frames to acquire; 0 until Ctrl-C.")]
 Time = Annotated[float | None, typer.Option("--time", metavar="SECONDS", help="Exposure time of a frame.")]
@@ -111,6 +113,7 @@ def run(
             outcome.error += f". {deaths}"
     except Lima2Error as error:
         outcome = Outcome(BAD_INPUT, error.what)
+    outcome.error = as_typed(outcome.error)
     _tell(outcome, as_json)
 
 
@@ -192,6 +195,11 @@ def region(text: str) -> tuple[int, int, int, int]:
     except ValueError as error:
         raise ParamError("--roi", text, "give x,y,width,height in pixels, such as 10,20,64,32") from error
     return x, y, width, height
+
+
+def as_typed(error: str) -> str:
+    """The sentence with its way out in the options of this command, where files exist that may not be replaced."""
+    return TAKEN.sub(r"give another --prefix or --save, or --set \1", error)
 
 
 def _changes(texts: Sequence[str], options: Sequence[str]) -> dict[str, object]:

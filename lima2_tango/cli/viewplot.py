@@ -20,6 +20,8 @@ LARGEST = 1600
 """Columns and rows of the picture of a frame; larger frames are pooled by their brightest pixels."""
 WIDTH, CURVES = 8.0, 2.5
 """Of a picture, and the height of the curves below it [inch]."""
+STRIP = 24
+"""Of the colours below a picture in a terminal [character]."""
 HALF = "\N{UPPER HALF BLOCK}"
 COLOURS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 """Dark to bright: points of matplotlib's colour map inferno (CC0)."""
@@ -53,7 +55,10 @@ def save(path: Path, summary: Summary, data: NDArray[Any], log: bool) -> None:
 
 
 def blocks(data: NDArray[Any], columns: int, rows: int, log: bool) -> Segments:
-    """The frame as coloured blocks, at most so many characters wide and high; two rows of pixels are one of text."""
+    """The frame as coloured blocks, at most so many characters wide and high; two rows of pixels are one of text.
+
+    Below it is a line more: the colours, and of which counts they are.
+    """
     view = View(columns=max(16, columns), rows=max(16, 2 * rows), scale=_scale(log))
     picture = draw(_image(data), view)
     colours = _colours()[picture.indices]
@@ -64,7 +69,20 @@ def blocks(data: NDArray[Any], columns: int, rows: int, log: bool) -> Segments:
     for upper, lower in zip(colours[::2], colours[1::2], strict=True):
         segments += [_block(above, below) for above, below in zip(upper.tolist(), lower.tolist(), strict=True)]
         segments.append(Segment.line())
-    return Segments(segments)
+    return Segments([*segments, *_scale_line(picture, log)])
+
+
+def _scale_line(picture: Picture, log: bool) -> list[Segment]:
+    """Darkest count, the colours up to the brightest, and that one."""
+    strip = _colours()[np.linspace(0, MASKED - 1, STRIP).round().astype(int)].tolist()
+    colours = [Segment(" ", Style(bgcolor=Color.from_rgb(*colour))) for colour in strip]
+    scale = ", logarithmic" if log else ""
+    return [
+        Segment(f"{picture.low:.4g} "),
+        *colours,
+        Segment(f" {picture.high:.4g} counts{scale}"),
+        Segment.line(),
+    ]
 
 
 def _plot_frame(figure: Any, axes: Any, summary: Summary, data: NDArray[Any], log: bool) -> None:

@@ -44,7 +44,7 @@ def until_over(link: Link, timeout_s: float) -> Iterator[None]:
 
 
 def newest(link: Link, getter: str, timeout_s: float) -> Iterator[Frame | None]:
-    """The newest frame, each once; those in between are left out."""
+    """The newest frame, each once and in order; those in between are left out."""
     last = -1
 
     def take() -> Iterator[Frame]:
@@ -53,7 +53,7 @@ def newest(link: Link, getter: str, timeout_s: float) -> Iterator[Frame | None]:
             frame = link.frame(-1, getter)
         except NotAvailableError:
             return
-        if frame.index != last:
+        if frame.index > last:  # a receiver that is behind the others may be asked: what it has is no news
             last = frame.index
             yield frame
 
@@ -84,8 +84,7 @@ def rows(link: Link, popper: str, timeout_s: float) -> Iterator[Rows | None]:
     """Rows as they come, [frame, region], in order of the frames."""
 
     def take() -> Iterator[Rows]:
-        found = link.rows(popper)
-        if len(found):
+        while len(found := link.rows(popper)):  # all: those of a receiver that was slow come behind the others'
             yield found
 
     return _follow(link, take, timeout_s)

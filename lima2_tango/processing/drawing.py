@@ -1,6 +1,7 @@
 """A pipeline's graph as people read it: a tree, a diagram, or JSON."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,10 @@ from .graphed import made_of
 from .pipeline import Setup
 from .plugin import PipelinePlugin
 from .task import CAMERA, Made, Rows, Task
+
+Follower = Output | Task
+DEEPEST = 30
+"""Levels of nodes below each other that a tree shows: of more, nobody sees where a line belongs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,16 @@ class Drawing:
             workers.close()
 
     def tree(self) -> str:
-        """Every node below the one that it reads, with its parameters; outputs in brackets."""
-        lines = [(CAMERA, self._spec_text(CAMERA)), *self._lines(CAMERA, "")]
+        """Every node below the one that it reads, with its parameters; outputs in brackets.
+
+        What is deeper than `DEEPEST` goes on in a tree of its own, from the left again.
+        """
+        followers, roots = self._followers(), deque([CAMERA])
+        lines: list[tuple[str, str]] = []
+        while roots:
+            root = roots.popleft()
+            lines += [(root, "..., from above" if lines else self._spec_text(CAMERA))]
+            lines += self._lines(root, followers, roots)
         width = max(len(left) for left, _ in lines)
         return "\n".join(f"{left:<{width}}  {right}".rstrip() for left, right in lines)
 
@@ -94,17 +107,32 @@ class Drawing:
         ]
         return {"class_name": self.plugin.class_name, "nodes": nodes, "outputs": outputs}
 
-    def _lines(self, stream: str, indent: str) -> Iterator[tuple[str, str]]:
-        """(name below its branch, what it is) of all that follows a stream."""
-        outputs = [output for output in self.graph.outputs if output.stream == stream]
-        tasks = [task for task in self.graph.tasks if task.reads == stream]
-        last = len(outputs) + len(tasks) - 1
-        for i, output in enumerate(outputs):
-            what = ", ".join(_ends(self.plugin, output)) + self._spec_text(output.stream, ": ")
-            yield f"{indent}{_branch(i == last)}[{output.label}]", what
-        for i, task in enumerate(tasks, len(outputs)):
-            yield f"{indent}{_branch(i == last)}{task.name}", self._about(task)
-            yield from self._lines(task.name, indent + ("   " if i == last else "│  "))
+    def _followers(self) -> dict[str, list[Follower]]:
+        """Stream -> what keeps or reads it, outputs first."""
+        found: dict[str, list[Follower]] = {}
+        for output in self.graph.outputs:
+            found.setdefault(output.stream, []).append(output)
+        for task in self.graph.tasks:
+            found.setdefault(task.reads, []).append(task)
+        return found
+
+    def _lines(
+        self, root: str, followers: Mapping[str, list[Follower]], deeper: deque[str]
+    ) -> Iterator[tuple[str, str]]:
+        """(name below its branch, what it is) of all that follows a stream; streams that go on too deep to `deeper`."""
+        left = _branches(followers.get(root, ()), "")
+        while left:
+            indent, is_last, follower = left.pop()
+            if isinstance(follower, Output):
+                what = ", ".join(_ends(self.plugin, follower)) + self._spec_text(follower.stream, ": ")
+                yield f"{indent}{_branch(is_last)}[{follower.label}]", what
+                continue
+            yield f"{indent}{_branch(is_last)}{follower.name}", self._about(follower)
+            below = _branches(followers.get(follower.name, ()), indent + ("   " if is_last else "│  "))
+            if below and len(indent) >= DEEPEST * len(_branch(True)):
+                deeper.append(follower.name)
+            else:
+                left += below
 
     def _about(self, task: Task) -> str:
         if self.made is not None and not self._is_active(task):
@@ -131,6 +159,12 @@ class Drawing:
             return ""
         per = f", one for {spec['per']} of the camera" if spec["per"] > 1 else ""
         return f"{before}{spec['channels']} x {spec['height']} x {spec['width']} {spec['dtype']}{per}"
+
+
+def _branches(followers: Sequence[Follower], indent: str) -> list[tuple[str, bool, Follower]]:
+    """(indent, whether it is the last, what) of each, the first at the end."""
+    last = len(followers) - 1
+    return [(indent, i == last, follower) for i, follower in enumerate(followers)][::-1]
 
 
 def _branch(is_last: bool) -> str:

@@ -89,13 +89,22 @@ def check_space(params: SavingParams, spec: FrameSpec, json_path: str, exact_fra
         )
 
 
+def exists_already(path: str, params: SavingParams, json_path: str) -> ParamError:
+    """The refusal of a file that is there already, with the way out as the library and the command line take it."""
+    policy = f"{json_path}.file_exists_policy"
+    reason = (
+        f"{path} exists; choose another filename_prefix or base_path, or {policy.removeprefix('$.')}="
+        f"{FileExistsPolicy.OVERWRITE}, which replaces it"
+    )
+    return ParamError(policy, str(params.file_exists_policy), reason)
+
+
 def check_existing(params: SavingParams, names: FileNames, json_path: str) -> None:
     """Refuse what the policy does not allow to replace, and what no policy can (a folder of that name)."""
     for name in names.taken(os.listdir(params.base_path)):
         full = os.path.join(params.base_path, name)
         if params.file_exists_policy is FileExistsPolicy.ABORT:
-            reason = f"{full} exists; choose another filename_prefix or base_path, or the policy overwrite"
-            raise ParamError(f"{json_path}.file_exists_policy", str(params.file_exists_policy), reason)
+            raise exists_already(full, params, json_path)
         if stat.S_ISDIR(os.lstat(full).st_mode):
             raise ParamError(
                 f"{json_path}.filename_prefix", params.filename_prefix, f"{full} is a folder; choose another"

@@ -25,7 +25,7 @@ from lima2_tango.core.storage import FileExistsPolicy, SavingParams
 
 from .compression import compressor
 from .datafile import template
-from .folder import remedy, translated
+from .folder import exists_already, remedy, translated
 from .gather import CHUNK, gather, intensity_type, places
 from .layout import SeriesMetadata, data_path, row_shape
 from .master_layout import Marks, master_tree
@@ -52,8 +52,7 @@ def check_master(saving: SavingParams, json_path: str = "$.saving") -> None:
     if path.is_dir() and not path.is_symlink():
         raise ParamError(f"{json_path}.filename_prefix", saving.filename_prefix, f"{path} is a folder; choose another")
     if os.path.lexists(path) and not _replaces(saving):
-        reason = f"{path} exists; choose another filename_prefix or base_path, or the policy overwrite"
-        raise ParamError(f"{json_path}.file_exists_policy", str(saving.file_exists_policy), reason)
+        raise exists_already(str(path), saving, json_path)
 
 
 def write_master(
@@ -168,7 +167,10 @@ class MasterFile:
         try:
             publish(self._reserve.part, self._path, replace)
         except FileExistsError as error:
-            reason = "appeared during the run, so the master file is not written; rename it, or use policy overwrite"
+            reason = (
+                "appeared during the run, so the master file is not written; rename it, or acquire with "
+                f"file_exists_policy={FileExistsPolicy.OVERWRITE}"
+            )
             raise SavingError(f"{self._path} {reason}", file=self._path) from error
         except OSError as error:
             raise SavingError(f"{self._path} cannot get its name: {remedy(error)}", file=self._path) from error

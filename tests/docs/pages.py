@@ -5,10 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -50,7 +53,16 @@ def shell(script: str, folder: Path) -> str:
 
 
 def follow(page: Path, folder: Path, names: dict[str, Any]) -> int:
-    """Run all blocks of a page, Python's in one namespace; returns how many outputs were compared."""
+    """Run all blocks of a page, Python's in one namespace; returns how many outputs were compared.
+
+    Temporary folders that a page makes are in `folder`, so that they go with it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        return _follow(page, folder, names)
+
+
+def _follow(page: Path, folder: Path, names: dict[str, Any]) -> int:
     printed, compared = "", 0
     for block in blocks(page):
         if block.kind == "python":

@@ -42,6 +42,8 @@ def test_cameras_are_listed_for_people_and_programs(lima2):
 def test_pipelines_are_listed_for_people_and_programs(lima2):
     assert "LimaProcessingLegacy" in lima2("pipelines").output
     listed = json.loads(lima2("pipelines", "--json").output)
+    assert listed[-1]["class_name"] == "LimaProcessingFailing", "behind those that people want"
+    assert "fails on purpose" in listed[-1]["what"]
     assert "LimaProcessingLegacy" in {row["class_name"] for row in listed}
 
 

@@ -1,15 +1,19 @@
 """The demo's frames and the proof that they all arrived."""
 
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from rich.console import Console
 
 from lima2_tango.cli.demo.acquire import Taken
 from lima2_tango.cli.demo.frames import MASKED, DemoFrames
 from lima2_tango.cli.demo.inputs import SHAPE, InputFiles, real_frame
 from lima2_tango.cli.demo.rois import ARCS, RECTANGLES, Region, regions
+from lima2_tango.cli.demo.run import Report
 from lima2_tango.cli.demo.verify import Verifier
 from lima2_tango.core.errors import DataLossError
 from lima2_tango.core.roi import Arc, PixelPosition, PixelSize, Position, Rectangle
@@ -184,3 +188,15 @@ def test_input_files_hold_the_frames_in_order(tmp_path, frames):
     with h5py.File(tmp_path / f"{params['filename_prefix']}_0_00000.h5") as file:
         saved = file[params["dataset_path"]][()]
     np.testing.assert_array_equal(saved, [frames.frame(index) for index in range(COUNT)])
+
+
+def test_the_paths_are_told_whole_on_a_narrow_terminal():
+    folder = Path("/data/visitor/ma1234 [test]/id00/20261123/RAW_DATA", "a" * 60, "lima2_demo")
+    master, picture = folder / "data" / "demo_master.h5", folder / "frame_00100.png"
+    said = StringIO()
+    Report(200, 200 << 20, 50 << 20, 4, 3.0, master, picture, {"draw": 1.0}).tell(
+        Console(file=said, width=80, force_terminal=True, color_system=None)
+    )
+    lines = said.getvalue().splitlines()
+    assert lines[-2:] == [f"master file  {master}", f"picture      {picture}"]
+    assert max(map(len, lines[:-2])) <= 80

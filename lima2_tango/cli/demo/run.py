@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.markup import escape
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -56,6 +56,12 @@ class Report:
     phases: dict[str, float] = field(default_factory=dict)
     """Seconds of each phase, in order."""
 
+    def tell(self, console: Console) -> None:
+        """A table and, below it, what one copies: a path that is folded, or cut, is none."""
+        console.print(self.table())
+        for name, path in (("master file", self.master), ("picture", self.picture)):
+            console.print(f"{name:<13}{path}", soft_wrap=True, markup=False, highlight=False)
+
     def table(self) -> Table:
         table = Table(title="lima2 demo: every frame and every statistic verified", show_header=False)
         rate = self.nb_frames / self.acquisition_s
@@ -64,8 +70,7 @@ class Report:
         table.add_row("rate, start to last frame", f"{rate:.1f} frames/s, {speed}/s")
         table.add_row("data", f"{bytes_text(self.raw_bytes)}, saved as {bytes_text(self.saved_bytes)}")
         table.add_row("compression ratio", f"{self.raw_bytes / self.saved_bytes:.2f}")
-        table.add_row("files", f"{self.nb_files}, and the master {escape(str(self.master))}")
-        table.add_row("picture", escape(str(self.picture)))
+        table.add_row("files", f"{self.nb_files}, and the master file")
         for phase, seconds in self.phases.items():
             table.add_row(phase, f"{seconds:.1f} s")
         table.add_row("total", f"{sum(self.phases.values()):.1f} s")

@@ -67,7 +67,7 @@ class Failing(Pipeline[FailingParams]):
 
 PLUGIN = PipelinePlugin(
     class_name="LimaProcessingFailing",
-    doc="Fails where it is told to: for tests of everything around it.",
+    doc="Not for data: keeps no frames, and fails on purpose where it is told to, for tests of everything around it.",
     params=FailingParams,
     build=Failing,
 )

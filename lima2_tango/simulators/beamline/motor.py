@@ -107,16 +107,16 @@ class Motor:
         """Its clock [s]."""
         return self._clock()
 
-    def reaches(self, position: float, since: float) -> float | None:
-        """Seconds until its motion is there, 0 where it was there already.
+    def reaches(self, position: float, since: float, after: float = -math.inf) -> float | None:
+        """When its motion is there on the motor's clock [s], which may be over.
 
-        None where it does not lead there, or began before `since` on the motor's clock.
+        None where it does not lead there, began before `since`, or was there before `after`.
         """
-        motion, now = self._motion, self._clock()
+        motion = self._motion
         if motion.start == motion.target or motion.begin < since:
             return None
         when = motion.passes(position)
-        return None if when is None else max(0.0, when - now)
+        return None if when is None or when < after else when
 
     def _check_still(self, refused: str) -> None:
         if self.moving:

@@ -140,10 +140,12 @@ class TriggerSource:
             )
 
     def _run(self, train: Train, since: float) -> None:
+        before = since
         for position in train.positions.tolist():
-            while (left := self._motor.reaches(position, since)) is None or left > 0:
-                if self._cancel.wait(LOOK if left is None else min(left, LOOK)):
+            while (when := self._motor.reaches(position, since, before)) is None or when > self._motor.now():
+                if self._cancel.wait(LOOK if when is None else min(max(0.0, when - self._motor.now()), LOOK)):
                     return
+            before = when  # the next place comes later: on the way back it was passed already
             if self._cancel.wait(max(0.0, self._rose + train.least_period - time.monotonic())):
                 return
             self._pulse(train.width)

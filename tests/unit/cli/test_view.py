@@ -122,6 +122,16 @@ def test_a_frame_is_drawn_into_the_terminal(lima2: Lima2, master: Path) -> None:
     assert output.count("\N{UPPER HALF BLOCK}") == SPEC.width * SPEC.height // 2
 
 
+@pytest.mark.parametrize(("options", "end"), [((), " counts"), (("--log",), " counts, logarithmic")])
+def test_below_a_frame_in_the_terminal_is_of_which_counts_its_colours_are(
+    lima2: Lima2, master: Path, options: tuple[str, ...], end: str
+) -> None:
+    said = lima2(master, "--show", "--frame", 2, *options).output.splitlines()[-1]
+    low, high = np.percentile(pixels(SPEC, 2), (1, 99.9))
+    assert said.startswith(f"{low:.4g} ")
+    assert said.endswith(f" {high:.4g}{end}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -27,6 +27,7 @@ from lima2_tango.client import (
 )
 from lima2_tango.client.link import by_frame
 from lima2_tango.client.records import RunRecord
+from lima2_tango.core import encoded
 from lima2_tango.core.errors import DataLossError, NotAvailableError, StateError, WireError
 from lima2_tango.core.state import Event, State
 
@@ -121,6 +122,39 @@ def test_newest_frames_leave_others_out_but_not_the_last(lima: Client, collect) 
     assert numbers == sorted(set(numbers))
     assert numbers[-1] == 19
     assert len(numbers) < 20
+
+
+def test_newest_frames_never_go_back_where_a_receiver_is_behind_the_others(
+    control: FakeControl, lima: Client, collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, newest = [], control._getFrame
+
+    def from_either(index: int) -> tuple[str, bytes]:
+        """Every other question goes to a receiver that is four frames behind, until the run is over."""
+        asked.append(index)
+        behind = 4 if len(asked) % 2 == 0 and control.current.state == "running" else 0
+        return newest(max(0, control.current.made - 1 - behind))
+
+    monkeypatch.setattr(control, "_getFrame", from_either)
+    numbers = [frame.index for frame in collect(lima.acquire(nb_frames=20), "frames")]
+    assert len(asked) > len(numbers) > 1
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 19
+
+
+def test_rows_of_a_receiver_that_was_slow_are_waited_for_when_the_run_is_over(
+    control: FakeControl, lima: Client, collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = lima.acquire(nb_frames=20, rois=REGIONS)
+    run.wait(5)
+    made = control.current.made
+
+    def in_pieces() -> tuple[str, bytes]:
+        first, control.popped = control.popped, min(made, control.popped + 15)
+        return encoded.rows(statistics(first, control.popped, 2).tobytes())
+
+    monkeypatch.setattr(control, "_popRoiStatistics", in_pieces)
+    assert [len(rows) for rows in collect(run, "roi_statistics")] == [15, 5]
 
 
 def test_a_frame_that_is_gone_is_no_frame_left_out_in_silence(control: FakeControl, lima: Client, collect) -> None:

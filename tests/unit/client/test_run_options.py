@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from lima2_tango.cli import run as module
 from lima2_tango.cli.main import app
 from lima2_tango.client import Client
 from lima2_tango.core.state import Event
+from lima2_tango.core.storage import SavingParams
+from lima2_tango.saving.master import check_master
 
 DEVICE = ("--device", FakeControl.name)
 Lima2 = Callable[..., Result]
@@ -127,6 +130,28 @@ def test_an_interruption_is_told_to_people(control: FakeControl, lima2: Lima2) -
     assert result.exit_code == 130
     assert "stopped: " in result.stderr
     assert " of 1000 frames acquired, " in result.stderr
+
+
+def test_after_an_interruption_the_last_line_is_whole_and_says_what_is_saved_and_where(
+    control: FakeControl, lima2: Lima2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a bar as on a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    control.files = ["/data/today/a_master.h5", "/data/today/a_0_00000.h5"]
+
+    def interrupts(name: str) -> None:
+        if name == "Run" and control.current.made == 9:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    control.before = interrupts
+    said = lima2("--frames", "1000").stderr
+    made = control.current.made
+    *_, bar, end = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said).replace("\r", "\n").splitlines()
+    assert end.startswith(f"stopped: {made} of 1000 frames acquired, {made} saved, in ")
+    assert end.endswith(", to /data/today")
+    assert bar.startswith("stopped ")
+    assert f" {made}/1000 frames, {made} saved " in bar
+    assert len(bar.rstrip()) <= 80 - len("^C^C")
 
 
 def test_a_second_interruption_leaves_at_once(control: FakeControl, lima2: Lima2) -> None:
@@ -268,6 +293,25 @@ def test_reset_stops_nobody_elses_run(control: FakeControl, lima2: Lima2) -> Non
     assert result.exit_code == 2
     assert "Reset" not in control.commands
     assert "cannot prepare while running" in result.stderr
+
+
+def test_files_that_exist_are_refused_with_the_options_that_help(
+    control: FakeControl, lima2: Lima2, tmp_path: Path
+) -> None:
+    (tmp_path / "lima2_master.h5").write_text("of last year")
+    control.before = lambda name: (
+        check_master(SavingParams(base_path=str(tmp_path)), "$.saving_raw") if name == "Acquire" else None
+    )
+    result = lima2("--save", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"{tmp_path}/lima2_master.h5 exists; give another --prefix or --save, or --set " in result.stderr
+    option = result.stderr.split("or --set ")[1].split(",")[0]
+    assert option == "saving_raw.file_exists_policy=overwrite"
+
+
+def test_what_it_says_to_type_replaces_the_files(control: FakeControl, lima2: Lima2, tmp_path: Path) -> None:
+    assert lima2("--save", str(tmp_path), "--set", "saving.file_exists_policy=overwrite").exit_code == 0
+    assert json.loads(control.choice.params.json_text())["saving"]["file_exists_policy"] == "overwrite"
 
 
 @pytest.mark.parametrize(

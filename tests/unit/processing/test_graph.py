@@ -346,6 +346,31 @@ class TestDrawing:
             assert depth[task.name] > depth[task.reads]
         assert any("[processed]" in line and "getFrame, saved as $.saving" in line for line in tree)
 
+    def test_a_chain_of_five_thousand_nodes_is_drawn_no_wider_than_a_page(self):
+        names = [CAMERA, *(f"node{i}" for i in range(5000))]
+        tasks = tuple(
+            Frames(name=name, does="", reads=before, make=lambda *_: None) for before, name in pairwise(names)
+        )
+        output = replace(LEGACY.outputs[0], stream=names[-1], rows=(), tallies={}, index="")
+        drawing = Drawing.declared(replace(PLUGIN, graph=lambda: Graph(tasks, (output,))))
+        lines = drawing.tree().splitlines()
+        told = [line.strip("│├└─ ").split()[0] for line in lines if "from above" not in line]
+        assert told == [*names, f"[{output.label}]"]
+        assert max(map(len, lines)) < 200
+        assert all(f"{before} --> {name}" in drawing.mermaid() for before, name in pairwise(names[-3:]))
+        assert len(drawing.document()["nodes"]) == 5000
+
+    def test_a_branch_that_goes_on_too_deep_is_drawn_below_where_others_ended(self):
+        names = [CAMERA, *(f"node{i}" for i in range(40))]
+        chain = [Frames(name=name, does="", reads=before, make=lambda *_: None) for before, name in pairwise(names)]
+        side = Frames(name="side", does="", reads="node3", make=lambda *_: None)
+        output = replace(LEGACY.outputs[0], stream=names[-1], rows=(), tallies={}, index="")
+        tree = Drawing.declared(replace(PLUGIN, graph=lambda: Graph((*chain, side), (output,)))).tree().splitlines()
+        told = [line.strip("│├└─ ").split()[0] for line in tree]
+        again = tree.index(next(line for line in tree if "from above" in line))
+        assert told == [*names[: again - 1], "side", told[again], *names[again - 1 :], f"[{output.label}]"]
+        assert told[again] == told[again - 2]
+
     def test_as_prepared_it_shows_what_leaves_each_node(self):
         params = OwnParams.model_validate({"statistics": {"rect_rois": [{"dimensions": {"x": 2, "y": 3}}]}})
         drawing = Drawing.declared(OWN_PLUGIN).prepared(params, AcquisitionParams(), SPEC)

@@ -366,6 +366,7 @@ class TestExistingFiles:
             check_master(saving, "$.saving_raw")
         assert refusal.value.path == "$.saving_raw.file_exists_policy"
         assert str(master_path(saving)) in str(refusal.value)
+        assert "or saving_raw.file_exists_policy=overwrite" in str(refusal.value)
 
     def test_abort_never_replaces_a_file_that_appeared(self, saving, tmp_path):
         save(saving, SPEC, round_robin(4, 1))

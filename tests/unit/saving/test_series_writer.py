@@ -195,6 +195,7 @@ class TestExistingFiles:
             open_series(expected=expected)
         assert refusal.value.path == "$.saving.file_exists_policy"
         assert str(file_at(earlier)) in str(refusal.value)
+        assert "or saving.file_exists_policy=overwrite" in str(refusal.value)
 
     def test_abort_accepts_files_out_of_reach(self, open_series, earlier):
         file_at(earlier, 0).unlink()

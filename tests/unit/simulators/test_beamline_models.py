@@ -70,9 +70,10 @@ class TestMotor:
         since = motor.now()
         assert motor.reaches(0, since) is None
         motor.move(8)
-        assert motor.reaches(4, since) == 2
+        assert motor.reaches(4, since) == clock.now + 2
         clock.now += 3
-        assert motor.reaches(4, since) == 0
+        assert motor.reaches(4, since) == clock.now - 1
+        assert motor.reaches(4, since, clock.now) is None, "it was there before"
         assert motor.reaches(9, since) is None
         assert motor.reaches(7, clock.now) is None, "of a motion that began before"
 
@@ -207,7 +208,11 @@ class TestTriggerSource:
         fast.move(-1)
         assert listener.wait(2)
         assert source.latched[0].position <= 0.0
-        assert source.armed, "the second place is not on the way back"
+        while fast.moving:
+            pass
+        fast.move(2)
+        assert listener.wait(4)
+        assert source.latched[1].position >= 1.0, "the second place was not on the way back"
 
     def test_it_gives_them_downwards_too(self, source, fast, listener):
         source.configure(start=-1, step=-1, count=3)
