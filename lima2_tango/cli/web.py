@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lima2_tango.core.errors import ParamError
+from lima2_tango.core.priority import lower_session
 
 from .process import LaunchError
 from .run import control_device
@@ -80,6 +81,8 @@ def web(
     what = What(host, name, found, title or known, rate)
     where = Where(listen, port, tuple(names or ()), token_file, certificate, key)
     os.nice(NICENESS)
+    if os.getsid(0) == os.getpid():  # not that of somebody's shell
+        lower_session(NICENESS)
     with _interruptible(), serving(what, where) as page:
         _tell(page.url, page.tokens.names)
         page.run()

@@ -61,8 +61,17 @@ class LiveDevice(Device):
     )
     _look: Look | None = None
     """The last one: many may look at one frame."""
+    _looked = False
+    """The call that is being answered has its look already."""
+    _values_read: Regions | None = None
+    """Those of the call that is being answered."""
     _region = 0
     _nb_made = 0
+
+    def read_attr_hardware(self, attributes: Any) -> None:
+        """Tango asks once for each call of a client: what it reads together is of one frame."""
+        self._looked, self._values_read = False, None
+        super().read_attr_hardware(attributes)
 
     def newest(self) -> int:
         """Global number of the newest frame; -1 before the first. Raises NotAvailableError."""
@@ -83,10 +92,11 @@ class LiveDevice(Device):
     def look(self) -> Look:
         """The newest frame; one that was made before is not made again. Raises NotAvailableError."""
         look = self._look
-        if look is None or not self.is_newest(look):
+        if look is None or not (self._looked or self.is_newest(look)):
             made = self.make_look(min(max(1, self.live_image_size), LARGEST))
             self._nb_made += made is not look
             self._look = look = made
+        self._looked = True
         return look
 
     @attribute(
@@ -124,12 +134,13 @@ class LiveDevice(Device):
     @attribute(
         label="Number of the last image",
         dtype="DevLong64",
-        doc="Global number, from 0, of the newest frame that can be looked at; -1 before the first.",
+        doc="Global number, from 0, of the newest frame that can be looked at; -1 before the first. Read after an image "
+        "in one call, it is the number of that.",
     )
     def last_image_frame(self) -> int:
         with as_dev_failed("last_image_frame"):
             try:
-                return self.newest()
+                return self.look().number if self._looked else self.newest()
             except NotAvailableError:
                 return -1
 
@@ -211,7 +222,9 @@ class LiveDevice(Device):
 
     def _regions(self, reader: str) -> Regions:
         with as_dev_failed(reader):
-            try:
-                return self.regions()
-            except NotAvailableError:
-                return Regions(np.empty(0, np.int32), np.empty((0, 0), NO_VALUES))
+            if self._values_read is None:
+                try:
+                    self._values_read = self.regions()
+                except NotAvailableError:
+                    self._values_read = Regions(np.empty(0, np.int32), np.empty((0, 0), NO_VALUES))
+            return self._values_read

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -17,6 +16,7 @@ import tango.server
 
 from lima2_tango import __version__
 from lima2_tango.cameras.base import Plugin
+from lima2_tango.core.priority import lower_session
 from lima2_tango.processing.executor import NICENESS
 from lima2_tango.transport.channel import CHANNEL_THREAD, Channel, World, WorldOfOne
 from lima2_tango.transport.mpi import MpiWorld, launched_by_mpi, launched_rank
@@ -108,17 +108,8 @@ def _answering(process: Process, received: list[Plugin]) -> None:
     """Tango answers from now on: meet the other ranks, and get ready what the first Prepare would wait for."""
     process.announce()
     if received:
-        _give_way()
+        lower_session(NICENESS)  # else clients and conductor wait: under load for seconds, as seen on Linux 6.18
         threading.Thread(target=warm_up, args=[process.roster, received], name="lima2-warm-up", daemon=True).start()
-
-
-def _give_way() -> None:
-    """Where the kernel shares the cores among sessions, the niceness of a worker counts in its own session only.
-
-    Unless this session is lowered too, clients and conductor wait: under load for seconds, as seen on Linux 6.18.
-    """
-    with suppress(OSError):  # a kernel without such groups
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def _nowhere() -> TextIO:
