@@ -134,8 +134,8 @@ class LiveDevice(Device):
     @attribute(
         label="Number of the last image",
         dtype="DevLong64",
-        doc="Global number, from 0, of the newest frame that can be looked at; -1 before the first. Read after an image "
-        "in one call, it is the number of that.",
+        doc="Global number, from 0, of the newest frame that can be looked at; -1 before the first. Read after an "
+        "image in one call, it is the number of that.",
     )
     def last_image_frame(self) -> int:
         with as_dev_failed("last_image_frame"):

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=f"Debian's access contro
 CLIENT = """
 import sys, tango
 device = tango.DeviceProxy(sys.argv[1])
+device.set_timeout_millis(30_000)  # the first Acquire waits for kernels
 for name in ("acq_state", "nb_frames", "last_error"):
     device.read_attribute(name)
 device.ListCameras()

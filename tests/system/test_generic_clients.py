@@ -317,11 +317,11 @@ QUANTITIES = {tango.DevDouble, tango.DevFloat, tango.DevLong, tango.DevLong64, t
 
 
 @pytest.fixture
-def every_device(rig: Rig, tmp_path: Path) -> list[tango.DeviceProxy]:
+def every_device(rig: Rig) -> list[tango.DeviceProxy]:
     """Control, receivers, and the processing devices of a run of each pipeline that needs no files."""
     processing = []
-    for name in (LEGACY, FAILING):
-        rig.prepare(rig.acq({"acq.nb_frames": 1}), rig.proc(name=name))
+    for proc in (rig.legacy(), rig.proc(name=FAILING)):
+        rig.prepare(rig.acq({"acq.nb_frames": 1}), proc)
         processing += rig.processing()
     return [*rig.devices, *processing]
 

@@ -15,6 +15,10 @@ from lima2_tango.core.live import HEADER, VIDEO_IMAGE
 
 FRAMES = 12
 SPECTRA = ("roi_min", "roi_max", "roi_avg", "roi_std", "roi_sum")
+LONG = 600
+"""Enough that frames come while somebody looks."""
+TOGETHER = ("last_image", "last_image_frame", "roi_sum", "roi_frame", "roi_history", "roi_history_frames")
+PEAK = {"x0": 30.0, "y0": 25.0, "fwhm": 20.0, "max": 1000.0}
 FAST_S = 20.0
 
 
@@ -49,6 +53,11 @@ def done(control: tango.DeviceProxy, uuid: str) -> bool:
     return json.loads(control.Run(uuid))["state"] == "done"
 
 
+def wait_shown(control: tango.DeviceProxy, number: int, name: str = "last_image_frame") -> None:
+    """Until the control shows this frame: who is not answered in time has what was known before."""
+    wait_for(lambda: value(control, name) == number, FAST_S, f"{name} {number}")
+
+
 def test_nothing_is_copied_before_somebody_looks_and_one_frame_is_copied_once(driven: Rig) -> None:
     before = copies(driven)
     assert before[len(driven.receivers) :] == [0] * len(driven.receivers)
@@ -61,6 +70,7 @@ def test_nothing_is_copied_before_somebody_looks_and_one_frame_is_copied_once(dr
 def test_the_control_shows_the_newest_frame_of_all_receivers(driven: Rig) -> None:
     number, pixels = frame_of(driven.control.getFrame(-1))
     assert number == FRAMES - 1
+    wait_shown(driven.control, number)
     image = driven.control.read_attribute("last_image")
     assert (image.quality, image.value.dtype, image.value.shape) == (tango.AttrQuality.ATTR_VALID, np.float32, (64, 96))
     np.testing.assert_array_equal(image.value, pixels[0])
@@ -69,6 +79,7 @@ def test_the_control_shows_the_newest_frame_of_all_receivers(driven: Rig) -> Non
 
 def test_every_device_shows_it_in_limas_encoding(driven: Rig) -> None:
     newest = []
+    wait_shown(driven.control, FRAMES - 1)
     for device in (driven.control, *driven.receivers, *driven.processing()):
         answer = value(device, "video_last_image")
         assert answer[0] == VIDEO_IMAGE
@@ -87,6 +98,7 @@ def test_a_large_frame_is_made_small_with_its_peaks(rig: Rig) -> None:
     control.proc_params = json.dumps({"class_name": "LimaProcessingLegacy", "saving": {"enabled": False}})
     rig.uuid = control.Acquire()
     wait_for(partial(done, control, rig.uuid), FAST_S, "the run's end")
+    wait_shown(control, 0)
     image = value(control, "last_image")
     factor = value(control, "last_image_factor")
     _, pixels = frame_of(control.getFrame(0))
@@ -97,6 +109,7 @@ def test_a_large_frame_is_made_small_with_its_peaks(rig: Rig) -> None:
 
 def test_values_of_the_regions_are_spectra_and_stay_for_who_pops(driven: Rig) -> None:
     control = driven.control
+    wait_shown(control, FRAMES - 1, "roi_frame")
     shown = {name: value(control, name) for name in SPECTRA}
     frame = value(control, "roi_frame")
     control.roi_history_region = 1
@@ -118,7 +131,8 @@ def test_a_run_of_a_conductor_is_shown_by_the_control_too(rig: Rig) -> None:
     changes = {"acq.nb_frames": 4, "acq.expo_time": 1000, "acq.latency_time": 0}
     rig.run(rig.acq(changes), rig.legacy())
     newest = max(int(value(device, "last_image_frame")) for device in rig.receivers)
-    assert value(rig.control, "last_image_frame") == newest == 3
+    assert newest == 3
+    wait_shown(rig.control, newest)
     assert value(rig.control, "last_image").shape == (1024, 1024)
 
 
@@ -129,3 +143,27 @@ def test_before_the_first_frame_images_are_invalid_and_spectra_empty(rig: Rig) -
         assert value(device, "last_image_frame") == -1
         for name in SPECTRA:
             assert np.size(value(device, name)) == 0
+
+
+def test_what_is_read_in_one_call_is_of_one_frame_while_others_come(rig: Rig) -> None:
+    control = rig.control
+    growing = {"det": {"generator": {"gauss": {"peaks": [PEAK], "grow_factor": 0.05}}}}
+    control.acq_params = json.dumps(growing | {"acq": {"nb_frames": LONG, "expo_time": 2000, "latency_time": 0}})
+    control.proc_params = json.dumps({"class_name": "LimaProcessingLegacy", "saving": {"enabled": False}})
+    control.det_width, control.det_height = 64, 48
+    control.SetRoi('{"rectangles": [[0, 0, 64, 48]]}')
+    rig.uuid = control.Acquire()
+    seen = []
+    while not done(control, rig.uuid):
+        seen.append([answer.value for answer in control.read_attributes(list(TOGETHER))])
+    popped = rows(control.popRoiStatistics(), ROW)
+    sums = popped["sum"][np.argsort(popped["frame_idx"])]
+    assert len(sums) == LONG
+    numbers = set()
+    for image, number, sum_of_number, frame, history, frames in seen:
+        if number >= 0:
+            assert image.astype(float).sum() == sums[number]
+            numbers.add(number)
+        np.testing.assert_array_equal(sum_of_number, sums[frame : frame + 1] if frame >= 0 else [])
+        np.testing.assert_array_equal(history, sums[frames] if np.size(frames) else [])
+    assert len(numbers) > 1
