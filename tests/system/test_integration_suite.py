@@ -71,7 +71,8 @@ def outcome_of_suite(root: Path, running: System | None = None) -> tuple[dict[st
         )
     end_leftovers(root)
     text = log.read_text()
-    summary = text.rstrip().rsplit("\n", 1)[-1]
+    # Not always the last line: Tango's library may still say something when the process ends.
+    (*_, summary) = ["", *re.findall(r"^=+ (\d.* in .*) =+$", text, re.MULTILINE)]
     readable = "\n".join(line for line in text.splitlines() if " DEBUG " not in line and len(line) < LONGEST_LINE)
     return {word: int(count) for count, word in re.findall(r"(\d+) (\w+)(?=,| in )", summary)}, readable
 
