@@ -16,7 +16,7 @@ PART = "[A-Za-z0-9_.-]+"
 DEVICE = re.compile(f"{PART}/{PART}/{PART}")
 INSTANCE = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]*")
 SYSTEM = re.compile(r"\w[\w.-]*")
-OWN_PROPERTIES = ("memory_budget", "data_roots", "allowed_commands", "workers", "detector")
+OWN_PROPERTIES = ("memory_budget", "data_roots", "allowed_commands", "workers", "detector", "live_image_size")
 """Device properties of every control and receiver."""
 CONTROL_PROPERTIES = (*OWN_PROPERTIES, "receiver_topology")
 RECEIVER_PROPERTIES = (*OWN_PROPERTIES, "rank")
