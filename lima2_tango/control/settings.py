@@ -46,8 +46,10 @@ class Settings:
         for address, text in _paths(params, root):
             if "\0" in text:
                 raise ParamError(address, text, "a path cannot hold a NUL character")
+            if not roots or not text:
+                continue
             file = Path(text.partition("::")[0]).resolve()  # what follows lies inside the file
-            if roots and text and not any(file.is_relative_to(folder) for folder in roots):
+            if not any(file.is_relative_to(folder) for folder in roots):
                 raise ParamError(address, text, f"choose a path below {' or '.join(self.data_roots)} (data_roots)")
 
 

@@ -62,7 +62,8 @@ class LiveDevice(Device):
     _look: Look | None = None
     """The last one: many may look at one frame."""
     _looked = False
-    """The call that is being answered has its look already."""
+    """The call that is being answered has its look already, or cannot have one."""
+    _why_not = ""
     _values_read: Regions | None = None
     """Those of the call that is being answered."""
     _region = 0
@@ -91,13 +92,23 @@ class LiveDevice(Device):
 
     def look(self) -> Look:
         """The newest frame; one that was made before is not made again. Raises NotAvailableError."""
+        if not self._looked:
+            try:
+                self._look, self._why_not = self._newest_look(), ""
+            except NotAvailableError as error:
+                self._look, self._why_not = None, error.what
+            self._looked = True
+        if self._look is None:
+            raise NotAvailableError(self._why_not)
+        return self._look
+
+    def _newest_look(self) -> Look:
         look = self._look
-        if look is None or not (self._looked or self.is_newest(look)):
-            made = self.make_look(min(max(1, self.live_image_size), LARGEST))
-            self._nb_made += made is not look
-            self._look = look = made
-        self._looked = True
-        return look
+        if look is not None and self.is_newest(look):
+            return look
+        made = self.make_look(min(max(1, self.live_image_size), LARGEST))
+        self._nb_made += made is not look
+        return made
 
     @attribute(
         label="Last image",

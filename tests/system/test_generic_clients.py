@@ -27,7 +27,7 @@ ITANGO_SHOWS = "print('it is', d.expo_time)\n"
 TEXTS = """
 import sys, tango
 device, letter = tango.DeviceProxy(sys.argv[1]), sys.argv[2]
-for number in range(4000):
+for number in range(1500):
     if letter:
         device.write_attribute("saving_directory", "/" + letter * (number * 7919 % 4000 + 1))
     elif len(set(device.read_attribute("saving_directory").value)) > 2:
