@@ -47,11 +47,12 @@ class Windows:
 
     def of(self, spec: FrameSpec, layout: Layout) -> Intake:
         """A window for such frames; raises MemoryBudgetError where there is no memory for it."""
-        same = self._intake is not None and self._intake.spec == spec and self._covered == layout.covered
-        if self._intake is None or not same or self._intake.retire():
+        intake, wanted = self._intake, (spec, layout.covered)
+        if intake is None or (intake.spec, self._covered) != wanted or intake.retire():
             self.close()
-            self._intake, self._covered = Intake(spec, self._pool), layout.covered
-        return self._intake
+            self._intake = intake = Intake(spec, self._pool)
+            self._covered = layout.covered
+        return intake
 
     def close(self) -> None:
         """Give the memory up; safe twice."""

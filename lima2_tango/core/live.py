@@ -18,7 +18,7 @@ MAGIC = 0x5644454F
 VERSION = 1
 MODES = {"u1": 0, "u2": 1, "u4": 2, "u8": 3}
 """Y8, Y16, Y32, Y64 of LImA's VideoMode; it has none for signed pixels or for floats."""
-MARKING = ("u2", "u4")
+MARKING = (np.dtype(np.uint16), np.dtype(np.uint32))
 """Detectors mark pixels that count nothing with the highest value of these types."""
 
 Image = NDArray[np.generic]
@@ -51,9 +51,8 @@ def shrunk(image: Image, factor: int) -> Image:
     """
     if factor == 1:
         return image.copy()
-    code = image.dtype.str[1:]
     one = image.dtype.type(1)
-    marking = code in MARKING
+    marking = image.dtype in MARKING
     found = np.add(image, one, dtype=image.dtype) if marking else image  # the mark wraps to 0, the least
     for axis in (0, 1):
         found = np.fmax.reduceat(found, np.arange(0, found.shape[axis], factor), axis=axis)

@@ -51,7 +51,10 @@ def _statistic(name: str, label: str, what: str) -> Any:
 
 
 class LiveDevice(Device):
-    """A device with frames to look at. Before the first frame, images are invalid and spectra are empty."""
+    """A device with frames to look at. Before the first frame, images are invalid and spectra are empty.
+
+    A class says what `newest`, `make_look`, `regions` and `is_newest` are; Tango's metaclass leaves no room for ABC.
+    """
 
     live_image_size = device_property(
         dtype=int,

@@ -4,12 +4,12 @@ import time
 from typing import Any
 
 from tango import AttrQuality
-from tango.server import attribute
 
 from lima2_tango.cameras.base import Plugin, Reading
 
 from .control import ControlDevice
 from .errors import as_dev_failed, as_tango_text
+from .shown import attribute
 
 UNREACHABLE = "unreachable"
 """State of a detector that does not answer."""
@@ -17,7 +17,7 @@ UNREACHABLE = "unreachable"
 Timed = tuple[float | int | str, float, AttrQuality]
 
 
-def reading_attributes(camera: Plugin) -> dict[str, attribute]:
+def reading_attributes(camera: Plugin) -> dict[str, Any]:
     """Attributes of the control class of a camera, by name."""
     return {name: _attribute(name, reading) for name, reading in camera.readings.items()}
 
@@ -34,7 +34,7 @@ def timed(name: str, reading: Reading, status: dict[str, Any]) -> Timed:
     return as_tango_text(value) if isinstance(value, str) else value, time.time(), quality
 
 
-def _attribute(name: str, reading: Reading) -> attribute:
+def _attribute(name: str, reading: Reading) -> Any:
     def read(device: ControlDevice) -> Timed:
         with as_dev_failed(name):
             return timed(name, reading, device.camera_control().status())

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lima2_tango.core.live import MARKING
+
 from .view import Pool, Scale, View
 
 MASKED = 255
@@ -13,8 +15,6 @@ MASKED = 255
 TOP = MASKED - 1
 SAMPLES = 1 << 16
 """About so many pixels tell the percentiles."""
-MARKING = (np.dtype(np.uint16), np.dtype(np.uint32))
-"""Detectors mark pixels that count nothing with the highest value of these types."""
 
 Image = NDArray[Any]
 """[row, column]"""
