@@ -1,4 +1,4 @@
-"""Child processes that cannot outlive us: a session of their own, output to a file, and an end with a bound."""
+"""Child processes that cannot outlive us: a process group of their own, output to a file, and an end with a bound."""
 
 import atexit
 import os
@@ -50,7 +50,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                process_group=0,  # Ctrl-C is for us; the session stays, so that niceness counts among all of it
             )
         self._alive.add(self)
         self._guard.watch(self.popen.pid)

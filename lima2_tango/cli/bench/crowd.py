@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
 
 from lima2_tango.cli.process import environment
 from lima2_tango.cli.system import System
@@ -34,6 +36,8 @@ ELSEWHERE = ["nice", "-n", "19"]
 """Browsers are on other computers: here they have what the acquisition leaves of this one."""
 START = 20.0
 """Until the page, and a browser, are there [s]."""
+STARTED = 5.0
+"""A browser that shows a page is busy with itself for so long [s]."""
 
 
 def measure(short: bool, tell: Tell) -> list[Row]:
@@ -45,26 +49,24 @@ def measure(short: bool, tell: Tell) -> list[Row]:
 
 
 def _crowd(rig: Rig, folder: Path, seconds: float, url: str, tell: Tell) -> Row:
-    rig.client.acquisition.prepare(**flat_out(rig, folder))
-    rig.client.acquisition.start()
-    with (
-        browser(url) as name,
-        looking_on(url, seconds, CROWD) as pictures,
-        polling(rig.system, seconds, CROWD) as times,
-    ):
+    with browser(url) as name:
         tell(f"flat out for {seconds:g} s, {CROWD} pages, {CROWD} Tango clients and {name} look on")
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            check_room(folder)
-            time.sleep(0.2)
-        taken, seen = times(), pictures()
-    rig.client.acquisition.stop()
+        rig.client.acquisition.prepare(**flat_out(rig, folder))
+        rig.client.acquisition.start()
+        begin = time.monotonic()
+        with looking_on(url, seconds, CROWD) as pictures, polling(rig.system, seconds, CROWD) as times:
+            while time.monotonic() < begin + seconds:
+                check_room(folder)
+                time.sleep(0.2)
+            taken, seen = times(), pictures()
+        rig.client.acquisition.stop()
+        took = time.monotonic() - begin
     rig.wait_end(time.monotonic())
     frames: int = rig.client.pipeline.progress()
     p99 = float(np.percentile(taken, 99))
     detail = (
         f"{len(taken)} reads, median {np.median(taken):.2f} ms, worst {taken.max():.1f} ms; "
-        f"{frames / seconds:.0f} frames a second; "
+        f"{frames / took:.0f} frames a second; "
         f"each page {min(seen) / seconds:.1f} to {max(seen) / seconds:.1f} pictures a second; {name}"
     )
     what = f"acq_state beside {CROWD} pages and {CROWD} clients, 99 %"
@@ -151,9 +153,31 @@ def browser(url: str) -> Generator[str]:
     with tempfile.TemporaryDirectory(prefix="lima2_browser_", ignore_cleanup_errors=True) as profile:
         options = ["--headless=new", "--disable-gpu", f"--user-data-dir={profile}", "--remote-debugging-port=0", *alone]
         quiet = subprocess.DEVNULL
-        with subprocess.Popen([*ELSEWHERE, program, *options, url], stdout=quiet, stderr=quiet) as process:
+        with subprocess.Popen([*_without_privilege(), program, *options, url], stdout=quiet, stderr=quiet) as process:
             try:
+                _wait_seen(url)
+                time.sleep(STARTED)
                 yield "one Chromium"
             finally:
                 process.terminate()
                 process.wait(START)
+
+
+def _without_privilege() -> list[str]:
+    """How a browser begins that stays as nice as it is told to be: that of root would make itself less nice."""
+    dropping = ["setpriv", "--inh-caps=-sys_nice", "--bounding-set=-sys_nice"]
+    return [*(dropping if os.geteuid() == 0 and shutil.which("setpriv") else []), *ELSEWHERE]
+
+
+def _wait_seen(url: str) -> None:
+    """Until somebody looks at the page; raises Lima2Error where nobody does in time."""
+    end = time.monotonic() + START
+    try:
+        with connect(f"{url.replace('http', 'ws', 1)}live", open_timeout=START, max_size=None) as socket:
+            while (left := end - time.monotonic()) > 0:
+                message = socket.recv(left)
+                if isinstance(message, str) and json.loads(message).get("watched", 0) > 1:  # somebody beside us
+                    return
+    except (OSError, WebSocketException, TimeoutError) as error:
+        raise Lima2Error(f"the page does not say who looks at it: {error}") from error
+    raise Lima2Error(f"Chromium did not show the page within {START:g} s")
