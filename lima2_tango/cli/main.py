@@ -3,9 +3,9 @@
 import json
 import os
 import signal
-import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +17,7 @@ from lima2_tango.core.errors import Lima2Error
 
 from . import beamline, calibrate, declared, doctor, offline, plan, simulate, view, web
 from . import up as systems
+from .interrupts import heard
 from .output import print_json, print_table
 from .process import LaunchError
 from .run import EXAMPLES, run
@@ -119,10 +120,9 @@ def demo(
         from .demo.run import Demo, progress_bars  # what it needs is an extra
     except ModuleNotFoundError as error:
         raise LaunchError(f"the demo needs {error.name}: pip install 'lima2_tango[mpich,demo]'") from error
-    signal.signal(signal.SIGTERM, _end)
     console = Console(stderr=True)
-    with progress_bars() as progress:
-        report = Demo(frames, folder, keep, progress).run()
+    with heard() as check, progress_bars() as progress:
+        report = Demo(frames, folder, keep, progress, check).run()
     report.tell(Console())
     console.print("Nothing is left running.")
 
@@ -157,12 +157,11 @@ def bench(
         from .bench.rows import measure  # what they need is an extra
     except ModuleNotFoundError as error:
         raise LaunchError(f"the benchmark needs {error.name}: pip install 'lima2_tango[mpich,demo]'") from error
-    signal.signal(signal.SIGTERM, _end)
     from .bench.row import document, table
 
     console = Console(stderr=True)
-    with console.status("starting") as status:
-        measured = measure(rows or [], short, lambda text: status.update(text), least, frames or [])
+    with _telling(console) as tell:
+        measured = measure(rows or [], short, tell, least, frames or [])
     if json_file == Path("-"):
         print_json(document(measured))
     else:
@@ -170,12 +169,24 @@ def bench(
         if json_file is not None:
             json_file.write_text(json.dumps(document(measured), indent=2), encoding="utf-8")
     if plot is not None:
-        with console.status("rate against frame size") as status:
-            points = sweep.measure(short, lambda text: status.update(text))
+        with _telling(console) as tell:
+            points = sweep.measure(short, tell)
         sweep.draw(points, plot)
     if under := [row for row in measured if row.falls_under(least)]:
         names = ", ".join(f"{row.id} ({row.ratio:.2f} of {row.goal:g})" for row in under)
         raise LaunchError(f"under {least:g} of the goal, or with lost frames: {names}")
+
+
+@contextmanager
+def _telling(console: Console) -> Generator[Callable[[str], None]]:
+    """A line that says what is being measured."""
+    with heard() as check, console.status("starting") as status:
+
+        def tell(text: str) -> None:
+            check()
+            status.update(text)
+
+        yield tell
 
 
 def _sentence(error: OSError | UnicodeError | RecursionError) -> str:
@@ -194,8 +205,3 @@ def _hand_down_no_ignored_interrupt() -> None:
     """A shell's background job ignores SIGINT, and so would all that it starts: MPICH ends the ranks by it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: None)
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    """SIGTERM unwinds, so that everything started is stopped."""
-    sys.exit(128 + number)

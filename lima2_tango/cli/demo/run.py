@@ -80,11 +80,12 @@ class Report:
 class Demo:
     """One run of the demo in `folder`; the files that the Reader replays go when it is done, unless `keep`."""
 
-    def __init__(self, nb_frames: int, folder: Path, keep: bool, progress: Progress) -> None:
+    def __init__(self, nb_frames: int, folder: Path, keep: bool, progress: Progress, check: Callable[[], None]) -> None:
+        """`check` is called for each frame, and may end it all by what it raises."""
         self._nb_frames = nb_frames
         self._folder = folder.absolute()
         self._keep = keep
-        self._progress = progress
+        self._progress, self._check = progress, check
         self._phases: dict[str, float] = {}
 
     def run(self) -> Report:
@@ -144,7 +145,16 @@ class Demo:
         """A progress bar and a stopwatch."""
         task = self._progress.add_task(name, total=total)
         begin = time.monotonic()
-        yield lambda: self._progress.advance(task), lambda count: self._progress.update(task, completed=count)
+
+        def done() -> None:
+            self._check()
+            self._progress.advance(task)
+
+        def reached(count: int) -> None:
+            self._check()
+            self._progress.update(task, completed=count)
+
+        yield done, reached
         self._phases[name] = time.monotonic() - begin
         self._progress.update(task, completed=total)
 

@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM that cannot get lost.
+
+Python drops what is raised while a weak reference or a destructor is called back, and a signal may come just then.
+"""
+
+import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def heard() -> Generator[Callable[[], None]]:
+    """Within it SIGINT raises KeyboardInterrupt and SIGTERM SystemExit, so that everything started is stopped.
+
+    What is given raises it once more where it got lost: for long work to call now and then. For the main thread.
+    """
+    asked: list[int] = []
+
+    def hear(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+        check()
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt if asked[0] == signal.SIGINT else SystemExit(128 + asked[0])
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    # A shell's background job is not for its Ctrl-C, and what we start must not inherit that it is ignored.
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, hear if handler in (signal.SIG_DFL, signal.default_int_handler) else handler)
+    try:
+        yield check
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
