@@ -10,7 +10,7 @@ from enum import Enum
 from math import isfinite
 
 from lima2_tango.core.errors import ParamError
-from lima2_tango.core.leaves import Kind, Leaf, leaves
+from lima2_tango.core.leaves import Kind, Leaf, label_of, leaves
 from lima2_tango.core.params import Params, json_path
 from lima2_tango.core.storage import SavingParams
 from lima2_tango.core.units import microseconds_text
@@ -60,7 +60,7 @@ class Scalar:
 
     @property
     def label(self) -> str:
-        return self.name.replace("_", " ").capitalize()
+        return label_of(self.name)
 
     @property
     def is_time(self) -> bool:

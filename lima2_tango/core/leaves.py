@@ -14,6 +14,11 @@ KINDS: dict[Any, Kind] = {bool: bool, int: int, float: float, str: str}
 """Types of single values."""
 
 
+def label_of(name: str) -> str:
+    """What people read in place of a name: `nb_frames` is "Number of frames"."""
+    return name.replace("nb_", "number_of_").replace("_", " ").capitalize()
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One parameter that is no block of others."""

@@ -12,6 +12,7 @@ from lima2_tango.control.live import STATISTICS, Regions, look_at, newest_number
 from lima2_tango.control.run import Run
 from lima2_tango.core import encoded
 from lima2_tango.core.errors import NotAvailableError
+from lima2_tango.core.leaves import label_of
 from lima2_tango.core.live import Look
 from lima2_tango.processing.pipeline import Pressure
 from lima2_tango.processing.plugin import PipelinePlugin
@@ -225,7 +226,7 @@ def info_attribute(name: str) -> Any:
         if name == "vector_info"
         else "Shape and pixel type of the frames, JSON: nb_channels, dimensions [pixel], pixel_type.",
     )
-    return attribute(label=name.replace("_", " ").capitalize() + " (JSON)", dtype=str)(read)
+    return attribute(label=f"{label_of(name)} (JSON)", dtype=str)(read)
 
 
 def _command(name: str, body: Callable[..., Any], doc: str, **kinds: Any) -> Any:

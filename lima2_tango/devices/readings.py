@@ -6,6 +6,7 @@ from typing import Any
 from tango import AttrQuality
 
 from lima2_tango.cameras.base import Plugin, Reading
+from lima2_tango.core.leaves import label_of
 
 from .control import ControlDevice
 from .errors import as_dev_failed, as_tango_text
@@ -42,9 +43,7 @@ def _attribute(name: str, reading: Reading) -> Any:
     read.__name__ = f"read_{name}"
     shown = {"unit": reading.unit, "min_alarm": _text(reading.least), "max_alarm": _text(reading.most)}
     declared: dict[str, Any] = {key: text for key, text in shown.items() if text}
-    return attribute(
-        fget=read, dtype=reading.kind, doc=reading.doc, label=name.replace("_", " ").capitalize(), **declared
-    )
+    return attribute(fget=read, dtype=reading.kind, doc=reading.doc, label=label_of(name), **declared)
 
 
 def _text(limit: float | None) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lima2_tango.core.errors import ParamError
+from lima2_tango.core.leaves import label_of
 
 Json = Mapping[str, Any]
 
@@ -124,7 +125,7 @@ def _field(node: Json, value: Any, path: tuple[str, ...]) -> Field:
     scale = 1e6 if seconds else 1
     return Field(
         path=address,
-        label=COMMON.get(address) or path[-1].replace("nb_", "number_of_").replace("_", " ").capitalize(),
+        label=COMMON.get(address) or label_of(path[-1]),
         kind="choice" if "enum" in node else "number" if seconds else KINDS.get(str(node.get("type")), "json"),
         value=value / scale if seconds else value,
         unit="s" if seconds else unit[1] if unit else "",
