@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,17 @@ def taken(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def free(port: int) -> bool:
+    """Also of connections: the port is among those that clients are given, and one may still have it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+    return True
+
+
 def write_database(folder: Path) -> None:
     """One YAML file for each server instance, as NosqlTangoDB reads them."""
     config = load_config(CONFIG / "simulator.yaml")
@@ -63,6 +75,7 @@ def quickstart(tmp_path: Path) -> Iterator[dict[str, str]]:
     for port in (DATABASE_PORT, CONDUCTOR_PORT):
         if taken(port):
             pytest.skip(f"the README's port {port} is in use on this machine")
+        wait_for(partial(free, port), START_TIMEOUT, f"the README's port {port} is free")
     write_database(tmp_path / "tests/integration/tango_db")
     environment = dict(
         os.environ,
