@@ -225,13 +225,15 @@ class Controller(Parameterised):
     def close(self) -> None:
         """The run is over and its data is complete."""
         self.stop()
-        self.machine.fire(Event.CLOSE)
+        with self._lock:
+            self.machine.fire(Event.CLOSE)
 
     def reset(self) -> None:
         """Any state -> IDLE; a run that is on is stopped."""
         self.stop()
-        self.error = None
-        self.machine.fire(Event.RESET)
+        with self._lock:  # not while the run's own end is told
+            self.error = None
+            self.machine.fire(Event.RESET)
 
     def shut_down(self) -> None:
         """The process goes down."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable
 from threading import Lock
 from typing import Any
@@ -19,6 +20,9 @@ _NO_MEMORY_HOOKS = ("UCX_MEM_MMAP_HOOK_MODE", "none")
 the stacks that each Tango request maps and unmaps. A site with RDMA sets the variable to `bistro`."""
 _QUEUE_CELLS = 64
 """Messages that MPICH holds for a rank on its host, by default."""
+_ON_THE_WAY = 16
+"""Messages to a rank that it has not begun to take, at most; later ones wait in this process. MPI's queues serve all
+ranks of a host together: a frozen one would fill them, and nothing would reach the others."""
 FLUSH = 0.2
 """How long a rank that leaves waits for its last messages to be taken [s]."""
 _SHARED_FOLDER = "/dev/shm"
@@ -56,7 +60,9 @@ class MpiWorld:
         self.rank: int = self._comm.Get_rank()
         self.size: int = self._comm.Get_size()
         self.library: str = MPI.Get_library_version().split("\n")[0].strip()
-        self._sending: list[tuple[Any, bytes]] = []
+        self._waiting: dict[int, deque[bytes]] = defaultdict(deque)
+        self._sending: dict[int, deque[tuple[Any, bytes]]] = defaultdict(deque)
+        """By destination: what it has not begun to take, with its memory."""
         self._touch_queues()
         self.fabric = MpiFabric(MPI)
 
@@ -66,11 +72,12 @@ class MpiWorld:
             self._comm.Alltoall(bytearray(self.size), bytearray(self.size))
 
     def send(self, destination: int, data: bytes) -> None:
-        self._sending.append((self._comm.Isend([data, self._mpi.BYTE], destination, _TAG), data))
+        self._waiting[destination].append(data)
+        self._push(destination)
 
     def poll(self) -> tuple[int, bytes] | None:
         """The next message that has arrived, and who sent it; None when there is none."""
-        self._forget_sent()
+        self._push_all()
         status = self._mpi.Status()
         # The first probe lets MPI take in what has arrived, and only the next one finds it.
         probes = (self._comm.Improbe(self._mpi.ANY_SOURCE, _TAG, status) for _ in range(2))
@@ -84,17 +91,27 @@ class MpiWorld:
     def close(self) -> None:
         """Let the last messages out, `FLUSH` seconds at most, and finalize; nothing may use MPI afterwards."""
         deadline = time.monotonic() + FLUSH
-        while self._forget_sent() and time.monotonic() < deadline:
+        while self._push_all() and time.monotonic() < deadline:
             time.sleep(1e-3)
-        for request, _ in self._sending:
-            request.Cancel()
-            request.Free()
+        for sending in self._sending.values():
+            for request, _ in sending:
+                request.Cancel()
+                request.Free()
         self._mpi.Finalize()
 
-    def _forget_sent(self) -> bool:
-        """Drop what has left; True while something has not."""
-        self._sending = [(request, data) for request, data in self._sending if not request.Test()]
-        return bool(self._sending)
+    def _push_all(self) -> bool:
+        """Send what may leave; True while something has not been taken."""
+        return sum(map(self._push, self._waiting)) > 0
+
+    def _push(self, destination: int) -> bool:
+        """Send what may leave to this rank; True while something has not been taken."""
+        waiting, sending = self._waiting[destination], self._sending[destination]
+        while sending and sending[0][0].Test():  # a rank takes messages of one sender in order
+            sending.popleft()
+        while waiting and len(sending) < _ON_THE_WAY:
+            data = waiting.popleft()
+            sending.append((self._comm.Issend([data, self._mpi.BYTE], destination, _TAG), data))
+        return bool(sending)
 
 
 class MpiFabric:

@@ -16,7 +16,11 @@ def job(size, *arguments, body=BODY, bound=BOUND):
     """What the ranks of a job print, by rank; a job that fails or hangs fails the test with what it said."""
     launcher = Path(sys.prefix) / "bin" / "mpiexec"
     command = [launcher, "-n", size, sys.executable, "-m", "mpi4py", body, *arguments]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=bound)
+    try:
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=bound)
+    except subprocess.TimeoutExpired as late:
+        said = [(output or b"").decode()[-2000:] for output in (late.stdout, late.stderr)]
+        raise AssertionError("\n".join([f"not over after {bound} s", *said])) from late
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return sorted(lines, key=lambda line: line["rank"])
