@@ -22,6 +22,7 @@ def job(size, *arguments, body=BODY, bound=BOUND):
         said = [(output or b"").decode()[-2000:] for output in (late.stdout, late.stderr)]
         raise AssertionError("\n".join([f"not over after {bound} s", *said])) from late
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert "Traceback" not in done.stderr, done.stderr[-4000:]  # of a thread
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return sorted(lines, key=lambda line: line["rank"])
 
