@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM that cannot get lost.
 
-Python drops what is raised while a weak reference or a destructor is called back, and a signal may come just then.
+Python drops what is raised while a weak reference or a destructor is called back, and a signal may come just then. What
+is raised while LLVM calls back, which compiles our kernels, ends the process at once, and what it started is left.
 """
 
 import signal
@@ -8,18 +9,23 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
+COMPILER = "llvmlite"
+"""Python's side of LLVM."""
+
 
 @contextmanager
 def heard() -> Generator[Callable[[], None]]:
     """Within it SIGINT raises KeyboardInterrupt and SIGTERM SystemExit, so that everything started is stopped.
 
-    What is given raises it once more where it got lost: for long work to call now and then. For the main thread.
+    What is given raises it once more where it got lost, or had to wait: for long work to call now and then. For the
+    main thread.
     """
     asked: list[int] = []
 
-    def hear(number: int, _frame: FrameType | None) -> None:
+    def hear(number: int, frame: FrameType | None) -> None:
         asked.append(number)
-        check()
+        if not _in_compiler(frame):
+            check()
 
     def check() -> None:
         if asked:
@@ -35,3 +41,12 @@ def heard() -> Generator[Callable[[], None]]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def _in_compiler(frame: FrameType | None) -> bool:
+    """Whether a signal that came in this frame interrupts LLVM."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == COMPILER:
+            return True
+        frame = frame.f_back
+    return False

@@ -3,7 +3,9 @@
 import signal
 import sys
 import weakref
+from collections.abc import Callable
 
+import llvmlite.binding as llvm
 import pytest
 
 from lima2_tango.cli.interrupts import heard
@@ -19,6 +21,22 @@ def lose(number: signal.Signals) -> None:
     watched = weakref.ref(thing, lambda _: signal.raise_signal(number))
     del thing
     assert watched() is None
+
+
+def compile_and(do: Callable[[], None]) -> None:
+    """LLVM compiles something, and calls Python back meanwhile."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly("define i32 @one() {\nret i32 1\n}")
+    engine = llvm.create_mcjit_compiler(module, llvm.Target.from_default_triple().create_target_machine())
+    called = []
+
+    def look_for_object(_module: llvm.ModuleRef) -> None:
+        called.append(do())
+
+    engine.set_object_cache(None, look_for_object)
+    engine.finalize_object()
+    assert called
 
 
 @pytest.mark.parametrize(
@@ -37,6 +55,17 @@ class TestSignals:
         with heard() as check:
             lose(number)
             assert dropped == [raised]
+            with pytest.raises(raised):
+                check()
+
+    def test_one_that_comes_while_a_kernel_is_compiled_waits_for_the_next_look(
+        self, number: signal.Signals, raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dropped: list[object] = []
+        monkeypatch.setattr(sys, "unraisablehook", lambda what: dropped.append(what.exc_type))
+        with heard() as check:
+            compile_and(lambda: signal.raise_signal(number))
+            assert not dropped
             with pytest.raises(raised):
                 check()
 
