@@ -16,6 +16,7 @@ import tango.server
 
 from lima2_tango import __version__
 from lima2_tango.cameras.base import Plugin
+from lima2_tango.core.heap import keep_memory
 from lima2_tango.core.priority import lower_session
 from lima2_tango.processing.executor import NICENESS
 from lima2_tango.transport.channel import CHANNEL_THREAD, Channel, World, WorldOfOne
@@ -59,6 +60,7 @@ def main() -> None:
 
 
 def _serve(instance: str, tango_options: list[str], instances: list[str]) -> int:
+    keep_memory()  # PyTango copies a frame that somebody gets under Python's lock, and nobody is answered meanwhile
     # MPI comes last: a rank that waits for the others in there takes a core from them.
     registered = "-nodb" not in tango_options and not instance.startswith("-")
     database = tango.Database() if registered else None

@@ -12,12 +12,12 @@ from starlette.types import ASGIApp
 
 from lima2_tango.client.live import Live, receivers_of
 from lima2_tango.core.errors import Lima2Error, ParamError
+from lima2_tango.core.heap import keep_memory
 
 from .access import Door, Tokens, is_loopback
 from .actions import Actions
 from .app import application
 from .hub import Hub
-from .memory import keep_memory
 from .page import Page
 
 LARGEST_MESSAGE = 1 << 16

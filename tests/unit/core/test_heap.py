@@ -8,7 +8,7 @@ import pytest
 MAPPED = """
 import ctypes
 import sys
-from lima2_tango.web.memory import keep_memory
+from lima2_tango.core.heap import keep_memory
 
 class Info(ctypes.Structure):  # mallinfo2(3)
     _fields_ = [(name, ctypes.c_size_t) for name in
