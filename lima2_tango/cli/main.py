@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from lima2_tango import __version__
-from lima2_tango.core.errors import Lima2Error
+from lima2_tango.core.errors import Lima2Error, ParamError
 
 from . import beamline, calibrate, declared, doctor, offline, plan, simulate, view, web
 from . import up as systems
@@ -148,9 +148,11 @@ def bench(
 
     P1, P1b: whole runs against the time that compressing their frames takes. P2: a detector's stream into files against
     the same messages into one. P3: the writer against bare threads and against HDF5's own filter. P4: frames as they
-    are, and small ones. P8: what a live client waits for. P10: two receivers instead of one. P11: how fast acq_state
-    answers while frames come as fast as they can. A ratio is made so that more is better. Without a row all are
-    measured, which takes some minutes.
+    are, and small ones. P5: modules assembled across processes, and UDP. P6, P7: integration and peaks against pyFAI.
+    P8: what a live client waits for. P9: streams between ranks against bare MPI. P10: two receivers instead of one.
+    P11: how fast acq_state answers while frames come as fast as they can. Web: the same beside twenty pages and twenty
+    clients, and what the page costs. Plan: what `lima2 plan` says against a run. A ratio is made so that more is
+    better. Without a row all are measured, which takes some minutes.
     """
     try:
         from .bench import sweep
@@ -159,6 +161,9 @@ def bench(
         raise LaunchError(f"the benchmark needs {error.name}: pip install 'lima2_tango[mpich,demo]'") from error
     from .bench.row import document, table
 
+    for option, path in (("--json", json_file), ("--plot", plot)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ParamError(option, str(path), f"the folder {path.absolute().parent} does not exist")
     console = Console(stderr=True)
     with _telling(console) as tell:
         measured = measure(rows or [], short, tell, least, frames or [])

@@ -43,6 +43,22 @@ def test_a_row_that_there_is_not_is_refused_before_anything_is_measured():
         measure(["P99"], True, lambda text: None)
 
 
+def measuring(_text):
+    raise AssertionError("it is measured already")
+
+
+def test_frames_that_are_none_are_refused_before_anything_is_measured(tmp_path):
+    path = tmp_path / "frames.edf"
+    path.write_text("no frames")
+    with pytest.raises(ParamError, match=r"frames\.edf.*cannot be read"):
+        measure(["P1b"], True, measuring, frames=[path])
+
+
+def test_frames_for_a_row_that_takes_none_are_refused(tmp_path):
+    with pytest.raises(ParamError, match="only the row P1b takes frames"):
+        measure(["P1"], True, measuring, frames=[tmp_path / "frames.edf"])
+
+
 @pytest.mark.parametrize(
     ("changes", "under"), [({}, False), ({"ratio": 0.4}, False), ({"ratio": 0.39}, True), ({"lost": 1}, True)]
 )

@@ -139,3 +139,10 @@ class TestGraphs:
         result = lima2("pipelines", *arguments)
         assert result.exit_code == 1
         assert said in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_a_place_that_cannot_hold_the_figures_is_refused_before_anything_is_measured(lima2, tmp_path, option):
+    result = lima2("bench", "P1", option, str(tmp_path / "nowhere" / "figures"))
+    assert result.exit_code != 0
+    assert "nowhere does not exist" in result.output

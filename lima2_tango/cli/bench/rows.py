@@ -49,7 +49,7 @@ def measure(
 ) -> list[Row]:
     """Measure the named rows, all where none is named; raises ParamError for a name that there is not.
 
-    P1b has a second row where there are files of `frames`.
+    P1b has a second row where there are files of `frames`; raises ParamError for those that fabio does not read.
 
     What falls under `least` of its goal is measured once more, and the second measurement counts: on a machine that
     others use, one figure in many is far off.
@@ -57,13 +57,16 @@ def measure(
     for name in names:
         if name not in ROWS:
             raise ParamError("ROW", name, f"there is no such row; have: {', '.join(ROWS)}")
+    if frames and names and "P1b" not in names:
+        raise ParamError("--frames", str(frames[0]), "only the row P1b takes frames: name it, or no row")
+    stored = throughput.read(frames) if frames else None
     tell("kernels, compiled once for this machine")
     warm()
     rows: list[Row] = []
     for name in names or ROWS:
         rows += _once_or_twice(ROWS[name], short, tell, least)
-        if name == "P1b" and frames:
-            rows += _once_or_twice(partial(throughput.measure_stored, frames), short, tell, least)
+        if name == "P1b" and stored is not None:
+            rows += _once_or_twice(partial(throughput.measure_stored, stored, frames[0].name), short, tell, least)
     return rows
 
 

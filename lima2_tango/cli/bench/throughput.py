@@ -59,15 +59,15 @@ def measure_poisson(short: bool, tell: Tell) -> list[Row]:
     return [_replayed(frames, nb_frames, f"Poisson {SIDE} x {SIDE} gray16", _repeats(short), tell)]
 
 
-def measure_stored(paths: Sequence[Path], short: bool, tell: Tell) -> list[Row]:
-    """P1b with frames of a real detector, from files that fabio reads; raises ParamError for those that it does not."""
-    frames = _read(paths)
+def measure_stored(frames: Frames, name: str, short: bool, tell: Tell) -> list[Row]:
+    """P1b with frames of a real detector."""
     height, width = frames.shape[1:]
     nb_frames = (SHORT_BYTES if short else STORED_BYTES) // frames[0].nbytes
-    return [_replayed(frames, nb_frames, f"{paths[0].name}, {width} x {height} {frames.dtype}", _repeats(short), tell)]
+    return [_replayed(frames, nb_frames, f"{name}, {width} x {height} {frames.dtype}", _repeats(short), tell)]
 
 
-def _read(paths: Sequence[Path]) -> Frames:
+def read(paths: Sequence[Path]) -> Frames:
+    """Frames of files that fabio reads [frame, row, column]; raises ParamError for those that it does not."""
     try:
         images = [image.data for path in paths for image in fabio.open(str(path)).frames()]
         return np.stack(images)
