@@ -142,7 +142,7 @@ class Receiver(Parameterised):
             if not UUID.fullmatch(uuid) or uuid.lower() in map(str.lower, self.runs):
                 built.pipeline.erase()
                 self._unprepare()
-                raise StateError(f"Prepare needs the uuid of a new run (letters, digits and -), not {uuid!r}")
+                raise StateError(f"Prepare needs the uuid of a new run (letters, digits and -), not {uuid[:40]!r}")
             self.runs[uuid] = Run(uuid, built.params, built.feed, built.plugin, built.pipeline, built.raw)
             return self.runs[uuid]
 

@@ -87,7 +87,7 @@ class RunLog:
         with self._lock:
             if uuid not in self._records:
                 raise NotAvailableError(
-                    f"there is no run {uuid!r} among the last {len(self._records)} that this control has driven: "
+                    f"there is no run {uuid[:40]!r} among the last {len(self._records)} that this control has driven: "
                     "see the attribute runs"
                 )
             return self._records[uuid]
