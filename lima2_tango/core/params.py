@@ -142,7 +142,8 @@ def json_path(location: tuple[str | int, ...]) -> str:
 def _first_fault(error: ValidationError) -> ParamError:
     faults = error.errors(include_url=False, include_context=True)
     first = faults[0]
-    more = f" ({len(faults) - 1} more faults)" if len(faults) > 1 else ""
+    others = len(faults) - 1
+    more = f" ({others} more {'fault' if others == 1 else 'faults'})" if others else ""
     path = json_path(first["loc"])
     return ParamError(path, first.get("input"), _remedy(first["type"], first["msg"]) + more)
 

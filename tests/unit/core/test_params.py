@@ -63,7 +63,7 @@ FAULTS = {
     "infinite": ('{"inner": {"factor": 1e999}}', "$.inner.factor = Infinity"),
     "no json": ("{", "this is not JSON"),
     "no object": ("[]", "$ = []: give an object"),
-    "several": ('{"a": 1, "b": 2}', "(1 more faults)"),
+    "several": ('{"a": 1, "b": 2}', "(1 more fault)"),
 }
 
 
