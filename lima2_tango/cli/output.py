@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Annotated
 
 import typer
@@ -48,5 +49,16 @@ def print_rows(rows: Sequence[Mapping[str, object]], as_json: bool) -> None:
 
 
 def print_json(document: object) -> None:
-    """For programs."""
-    typer.echo(json.dumps(document, indent=2))
+    """For programs; JSON has no NaN and no infinity: they are null."""
+    typer.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def _finite(value: object) -> object:
+    match value:
+        case float() if not isfinite(value):
+            return None
+        case Mapping():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+    return value

@@ -86,9 +86,7 @@ def wait_for_devices(tango_host: str, names: Iterable[str], timeout_s: float, ch
 def answers_ping(tango_host: str, name: str) -> bool:
     """Whether the device runs: a new proxy each time, as one that failed refuses to try again for a second."""
     try:
-        proxy = tango.DeviceProxy(f"tango://{tango_host}/{name}")
-        proxy.set_timeout_millis(PROXY_TIMEOUT)
-        proxy.ping()
+        tango.DeviceProxy(f"tango://{tango_host}/{name}").ping()
     except tango.DevFailed:
         return False
     return True

@@ -11,6 +11,7 @@ import tango
 from lima2_tango.core.errors import StateError
 
 from .errors import UnreachableError, from_dev_failed
+from .proxies import bounded
 
 T = TypeVar("T")
 
@@ -56,8 +57,6 @@ class TangoDevice:
         """Two proxies of one device: what is read is answered at once, what is called may take its time."""
         self.name = name
         self._reader, self._caller = reader, caller
-        reader.set_timeout_millis(READ_TIMEOUT)
-        caller.set_timeout_millis(COMMAND_TIMEOUT)
         self._closed = False
 
     @classmethod
@@ -66,11 +65,10 @@ class TangoDevice:
         host = (tango_host or os.environ.get("TANGO_HOST")) if "://" not in name else None
         full = f"tango://{_listening(name, host)}/{name}" if host else name
         try:
-            device = cls(name, tango.DeviceProxy(full), tango.DeviceProxy(full))
+            reader = bounded(tango.DeviceProxy(full), READ_TIMEOUT)
+            return cls(name, reader, bounded(tango.DeviceProxy(full), COMMAND_TIMEOUT))
         except tango.DevFailed as error:
             raise from_dev_failed(error, name, "connect") from error
-        device._once("ping", device._reader.ping)
-        return device
 
     def read(self, *names: str) -> dict[str, Any]:
         """Asks again for `PATIENCE` seconds where the device is silent."""

@@ -5,6 +5,7 @@ Nothing here takes what others wait for: frames are copied, rows of regions are 
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from lima2_tango.core.state import State
 
 from .database import database_at
 from .errors import from_dev_failed, sentence
+from .proxies import bounded
 from .supervision import at_once
 
 TIMEOUT = 1000
@@ -110,9 +112,13 @@ class Live:
         self.tango_host, self.control, self.receivers = tango_host, control, tuple(receivers)
         self._proxies: dict[str, tango.DeviceProxy] = {}
         self._lock = Lock()
+        self._connecting, self._database_known = Lock(), False
         self._names: tuple[str, list[str], float] = ("", [], 0.0)
         """Run, its processing devices, and when they were looked up."""
-        self._counts: list[tuple[float, list[int]]] = []
+        self._counts: dict[str, deque[tuple[float, int]]] = {}
+        """When each receiver had how many frames, for `RATE_SPAN`."""
+        self._asked: set[tuple[str, tuple[str, ...]]] = set()
+        """Questions that are not answered yet."""
 
     def look(self) -> Sight:
         """All devices at the same time; who does not answer says so in its place."""
@@ -148,12 +154,22 @@ class Live:
         return ""
 
     def _ask(self, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[Answer]:
-        calls = [partial(self._read, name, attributes) for name, attributes in asked]
-        found = at_once(calls, LOOK_LIMIT)
+        with self._lock:  # who still owes an answer is not asked again: each question waits in a thread of its own
+            fresh = [question for question in asked if question not in self._asked]
+            self._asked.update(fresh)
+        answers = at_once([partial(self._read, *question) for question in fresh], LOOK_LIMIT)
+        found = dict(zip(fresh, answers, strict=True))
         late = f"no answer within {LOOK_LIMIT:g} s: its server is frozen or overloaded; see lima2 status"
-        return [answer or Answer(name, silence=late) for answer, (name, _) in zip(found, asked, strict=True)]
+        return [found.get(question) or Answer(question[0], silence=late) for question in asked]
 
     def _read(self, name: str, attributes: tuple[str, ...]) -> Answer:
+        try:
+            return self._answer(name, attributes)
+        finally:
+            with self._lock:
+                self._asked.discard((name, attributes))
+
+    def _answer(self, name: str, attributes: tuple[str, ...]) -> Answer:
         try:
             found = self._proxy(name).read_attributes(list(attributes))
         except tango.DevFailed as error:
@@ -188,23 +204,39 @@ class Live:
         return names
 
     def _rates(self, receivers: Sequence[Answer]) -> tuple[float, ...]:
-        now, counts = time.monotonic(), [int(each.values.get("nb_frames_xferred") or 0) for each in receivers]
-        if self._counts and any(new < old for new, old in zip(counts, self._counts[-1][1], strict=True)):
-            self._counts.clear()  # a new run
-        self._counts.append((now, counts))
-        while len(self._counts) > 2 and now - self._counts[1][0] > RATE_SPAN:
-            self._counts.pop(0)
-        then, before = self._counts[0]
-        span = max(now - then, 1e-3)
-        return tuple((new - old) / span for new, old in zip(counts, before, strict=True))
+        now = time.monotonic()
+        return tuple(self._rate(now, each.device, each.values.get("nb_frames_xferred")) for each in receivers)
+
+    def _rate(self, now: float, receiver: str, count: int | None) -> float:
+        """Frames that came in a second; zero where the receiver is silent, and nothing is known of those in between."""
+        if count is None:
+            return 0.0
+        counts = self._counts.setdefault(receiver, deque())
+        if counts and count < counts[-1][1]:
+            counts.clear()  # a new run
+        counts.append((now, int(count)))
+        while len(counts) > 2 and now - counts[1][0] > RATE_SPAN:
+            counts.popleft()
+        then, before = counts[0]
+        return (count - before) / max(now - then, 1e-3)
 
     def _proxy(self, name: str) -> tango.DeviceProxy:
+        """Kept; two threads may make it at once: one that is frozen keeps nobody from the others."""
         with self._lock:
-            if name not in self._proxies:
-                proxy = tango.DeviceProxy(f"tango://{self.tango_host}/{name}")
-                proxy.set_timeout_millis(TIMEOUT)
-                self._proxies[name] = proxy
-            return self._proxies[name]
+            known = self._proxies.get(name)
+        if known is None:
+            known = bounded(self._connected(f"tango://{self.tango_host}/{name}"), TIMEOUT)
+            with self._lock:
+                self._proxies[name] = known
+        return known
+
+    def _connected(self, name: str) -> tango.DeviceProxy:
+        if self._database_known:
+            return tango.DeviceProxy(name)
+        with self._connecting:  # two threads that are the first to connect to a database: Tango refuses one of them
+            proxy = tango.DeviceProxy(name)
+            self._database_known = True
+            return proxy
 
     def _forget(self, *names: str) -> None:
         """A proxy that failed refuses to try again for a second, and that of an erased device for ever."""

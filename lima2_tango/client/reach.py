@@ -51,9 +51,7 @@ def _asked(question: Callable[[], Answer], silence: str) -> Answer | None:
 
 
 def _ping(host: str, name: str) -> None:
-    proxy = tango.DeviceProxy(f"tango://{host}/{name}")
-    proxy.set_timeout_millis(round(PATIENCE * 1000))
-    proxy.ping()
+    tango.DeviceProxy(f"tango://{host}/{name}").ping()
 
 
 def _controls(host: str) -> list[str]:

@@ -18,6 +18,7 @@ from lima2_tango.core.state import State
 from .database import database_at
 from .device import write_attribute
 from .errors import TIMED_OUT, from_dev_failed, sentence
+from .proxies import bounded
 
 PROXY_TIMEOUT = 1000
 """Longest wait for one answer of a device [ms]."""
@@ -125,9 +126,7 @@ def _exported(tango_host: str, name: str) -> tango.DbDevFullInfo | None:
 def _takes_ping(tango_host: str, name: str) -> bool:
     """Without the lock of `_proxy`, which one that is frozen would hold; the database was asked before."""
     try:
-        proxy = tango.DeviceProxy(f"tango://{tango_host}/{name}")
-        proxy.set_timeout_millis(PROXY_TIMEOUT)
-        proxy.ping()
+        tango.DeviceProxy(f"tango://{tango_host}/{name}").ping()
     except tango.DevFailed as error:
         return any(entry.reason == TIMED_OUT for entry in error.args)
     return True
@@ -258,5 +257,4 @@ def _proxy(tango_host: str, name: str) -> tango.DeviceProxy:
     # Two threads that are the first to connect to a database: Tango refuses one of them.
     with _CONNECTING:
         proxy = tango.DeviceProxy(f"tango://{tango_host}/{name}")
-    proxy.set_timeout_millis(PROXY_TIMEOUT)
-    return proxy
+    return bounded(proxy, PROXY_TIMEOUT)

@@ -128,6 +128,7 @@ class RemoteReceiver:
             key = (device, timeout)
             if key not in self._proxies:
                 proxy = tango.DeviceProxy(device)
+                proxy.ping()  # with one that is not connected the next line would keep Python's lock, for 3 s
                 proxy.set_timeout_millis(int(timeout * 1000))
                 self._proxies[key] = proxy
             return self._proxies[key]

@@ -29,6 +29,8 @@ COMMON = {
 FILLED_IN = ("filename_rank", "class_name")
 """What is set by others: the control, and the choice of the pipeline."""
 MICROSECONDS = "[us]"
+LARGEST = 1e300
+"""Beyond it a number is a slip of the finger."""
 UNIT = re.compile(r"\s*\[([^]]+)\]")
 KINDS = {"integer": "integer", "number": "number", "boolean": "switch", "string": "text", "array": "json"}
 LIMITS = {"least": "minimum", "more_than": "exclusiveMinimum", "most": "maximum", "less_than": "exclusiveMaximum"}
@@ -88,7 +90,7 @@ def _parsed(one: Field, value: Any) -> Any:
         case "json" if isinstance(value, list | dict):
             return value
         case "integer" | "number" if isinstance(value, int | float) and not isinstance(value, bool):
-            if not math.isfinite(value):
+            if not abs(value) <= LARGEST:
                 raise ParamError(address, str(value), "give a number")
             return _number(one, value)
     wanted = {"switch": "true or false", "integer": "a whole number", "number": "a number", "json": "a JSON list"}

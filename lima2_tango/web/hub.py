@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -39,6 +40,8 @@ PACE = 1 / 30
 """Between two pictures of one browser, whatever it asks for [s]."""
 WAKE = 1e-3
 """A timer never comes before its time, give or take a clock's tick [s]."""
+THREADS = 4
+"""One for each loop, and one to draw."""
 T = TypeVar("T")
 
 
@@ -49,6 +52,7 @@ class Hub:
         """`rate` bounds the pictures a second; `control` connects to the control device."""
         self._live, self._connect, self._period = live, control, 1.0 / rate
         self._control: Device | None = None
+        self._threads = ThreadPoolExecutor(THREADS, "lima2-page")
         self._viewers: set[Viewer] = set()
         self._poke = asyncio.Event()
         self._watched = asyncio.Event()
@@ -120,10 +124,13 @@ class Hub:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep(self._look, LOOK))
-            group.create_task(self._keep(self._read, READ))
-            group.create_task(self._show())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep(self._look, LOOK))
+                group.create_task(self._keep(self._read, READ))
+                group.create_task(self._show())
+        finally:
+            self._threads.shutdown(wait=False)
 
     async def refresh(self) -> None:
         """Somebody changed something: read it at once."""
@@ -150,9 +157,9 @@ class Hub:
     async def _look(self) -> None:
         if not self._viewers and self._sight is not None:
             return
-        sight = await _in_thread(self._live.look)
+        sight = await self._in_thread(self._live.look)
         if sight.uuid != self._source.uuid:
-            self._source = await _in_thread(partial(find_source, self._live, sight.uuid))
+            self._source = await self._in_thread(partial(find_source, self._live, sight.uuid))
             await self._read()  # its regions and its frames
         told = status(sight, self._sight, self._asked_for(sight.uuid))
         told |= {"pipeline": self._source.pipeline, "watched": len(self._viewers), "params": self._version}
@@ -171,7 +178,7 @@ class Hub:
     async def _read(self) -> None:
         if not self._viewers and self._params != ("", ""):
             return
-        found = await _in_thread(self._read_control)
+        found = await self._in_thread(self._read_control)
         params = (str(found["acq_params"] or ""), str(found["proc_params"] or ""))
         self._version += params != self._params
         self._params = params
@@ -222,11 +229,11 @@ class Hub:
         source = self._source
         seen = self.frame.index if self.frame is not None and self.frame.uuid == source.uuid else -1
         newest = partial(self._live.newest, source.uuid, source.getter, source.label, seen)
-        frame = await _in_thread(newest)
+        frame = await self._in_thread(newest)
         if frame is not None:
             self.frame = frame
             self._curves.begin(frame.uuid, regions_of(self._proc))
-            await _in_thread(partial(self._curves.add, frame.index, frame.data[0]))
+            await self._in_thread(partial(self._curves.add, frame.index, frame.data[0]))
 
     async def _serve(self) -> None:
         """Each that waits gets the newest frame; those that look alike get the same bytes."""
@@ -243,12 +250,16 @@ class Hub:
         for viewer in waiting:
             view = viewer.view
             if view not in drawn:
-                drawn[view] = await _in_thread(partial(self._drawn, frame, view))
+                drawn[view] = await self._in_thread(partial(self._drawn, frame, view))
             points = [point_text(point) for point in self._curves.since(viewer.point)]
             viewer.put("picture", pack(frame, drawn[view], self._curves, points, view.channel))
             viewer.point = self._curves.last
             viewer.seen, viewer.ready, viewer.changed = key, False, viewer.view != view
             viewer.due = now + PACE
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Threads of its own: an order that takes its time holds up nobody's picture."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _drawn(self, frame: LiveFrame, view: Any) -> Any:
         image = self._channel(frame.data, view.channel)
@@ -263,7 +274,3 @@ class Hub:
 def _drawn(proc: dict[str, Any]) -> dict[str, Any]:
     block = proc.get("statistics") or {}
     return {"rect": block.get("rect_rois", []), "arc": block.get("arc_rois", [])}
-
-
-async def _in_thread(call: Callable[[], T]) -> T:
-    return await asyncio.to_thread(call)

@@ -11,8 +11,8 @@ Json = dict[str, Any]
 
 REMEDIES = frozenset(
     "acquire add ask attenuate call choose clear connect copy correct delete enable end free give install keep "
-    "lima2 look make mask move name pip prepare raise read reconnect register remove rename replace reset restart "
-    "save see send set shorten slow start stop take try turn use wait write".split()
+    "lima2 look make mask move name open pip prepare raise read reconnect register reload remove rename replace reset "
+    "restart save see send set shorten slow start stop take try turn use wait write".split()
 )
 """How a clause begins that says what to do."""
 AFTER_FAULT = "Reset, then start again; the log of the receiver that is named says more"

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from math import isfinite
 
 from lima2_tango.client.live import LiveFrame
 
@@ -13,8 +14,8 @@ LENGTH = struct.Struct("<I")
 
 
 def point_text(point: Point) -> list[object]:
-    """A point of curves as browsers read it: frame, then min, max, avg, std, sum of each region."""
-    return [point.frame, *point.values]
+    """A point of curves as browsers read it: frame, then min, max, avg, std, sum of each region; null for no number."""
+    return [point.frame, *([value if isfinite(value) else None for value in region] for region in point.values)]
 
 
 def pack(frame: LiveFrame, picture: Picture, curves: Curves, points: list[list[object]], channel: int) -> bytes:
@@ -40,5 +41,5 @@ def pack(frame: LiveFrame, picture: Picture, curves: Curves, points: list[list[o
         "generation": curves.generation,
         "points": points,
     }
-    text = json.dumps(header).encode()
+    text = json.dumps(header, allow_nan=False).encode()
     return b"".join([LENGTH.pack(len(text)), text, picture.indices.tobytes()])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lima2_tango.cli.config import ConductorConfig, SystemConfig
 from lima2_tango.cli.system import System
+from lima2_tango.client.proxies import bounded
 from lima2_tango.control.parameters import pipelines
 from lima2_tango.core.errors import DataLossError, Lima2Error
 from lima2_tango.core.params import Params
@@ -176,9 +177,7 @@ def connected(system: System) -> Generator[Devices]:
 
 
 def proxy(tango_host: str, name: str) -> Any:
-    device = tango.DeviceProxy(f"tango://{tango_host}/{name}")
-    device.set_timeout_millis(CALL)
-    return device
+    return bounded(tango.DeviceProxy(f"tango://{tango_host}/{name}"), CALL)
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

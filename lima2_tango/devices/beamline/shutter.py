@@ -81,7 +81,9 @@ class BeamlineShutter(BeamlineDevice):
                 on = False
                 with suppress(tango.DevFailed):
                     if control is None:
-                        control = tango.DeviceProxy(self.control)
-                        control.set_timeout_millis(PATIENCE)
+                        proxy = tango.DeviceProxy(self.control)
+                        proxy.ping()  # with one that is not connected the next line would keep Python's lock, for 3 s
+                        proxy.set_timeout_millis(PATIENCE)
+                        control = proxy
                     on = State(int(control.read_attribute("acq_state").value)) in {State.PREPARED, State.RUNNING}
                 self.beamline.shutter.sequence(on)

@@ -19,6 +19,8 @@ JOIN_LIMIT = 2.0
 """How long the end of a train is waited for [s]."""
 MOST = 1_000_000
 """Pulses of one train."""
+LONGEST = 3600.0
+"""A pulse, and the time from one to the next [s]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,6 @@ class Train:
             raise ParamError("count", self.count, f"give 1 to {MOST} pulses")
         if self.step == 0 and self.count > 1:
             raise ParamError("step", self.step, "all pulses would be at one place: give a distance")
-        if self.width <= 0 or self.least_period < 0:
-            raise ParamError("width", self.width, "give seconds, more than 0; and a least_period of 0 or more")
         low, high = motor.limits
         first, last = sorted((self.start, self.start + self.step * (self.count - 1)))
         if first < low or last > high:
@@ -98,8 +98,15 @@ class TriggerSource:
         return list(self._latched)
 
     def configure(self, **changes: float) -> None:
-        """Change fields of the train; raises StateError while armed."""
+        """Change fields of the train; raises ParamError for what no train can have, StateError while armed."""
         self._check_disarmed("its train cannot be changed")
+        for name, value in changes.items():
+            if not math.isfinite(value):
+                raise ParamError(name, str(value), "give a number")
+        if not 0 < changes.get("width", self.train.width) <= LONGEST:
+            raise ParamError("width", changes["width"], f"give seconds, more than 0 and at most {LONGEST:g}")
+        if not 0 <= changes.get("least_period", self.train.least_period) <= LONGEST:
+            raise ParamError("least_period", changes["least_period"], f"give seconds, 0 to {LONGEST:g}")
         self.train = replace(self.train, **changes)  # type: ignore[arg-type]  # count is given as int
 
     def arm(self) -> None:
@@ -153,11 +160,13 @@ class TriggerSource:
     def _pulse(self, width: float) -> None:
         with self._lock:
             position, now, self._rose = self._motor.position, time.time(), time.monotonic()
-            self._send(True)
-            self._cancel.wait(width)
-            counts = self._count(width)
-            self._latched.append(Latched(position, now, counts))
-            self._send(False)
+            try:
+                self._send(True)
+                self._cancel.wait(width)
+                counts = self._count(width)
+                self._latched.append(Latched(position, now, counts))
+            finally:
+                self._send(False)
 
     def _send(self, level: bool) -> None:
         for output in self._outputs:

@@ -9,7 +9,7 @@ const QUANTITIES = ["min", "max", "mean", "standard deviation", "sum"];
 export class Chart {
   constructor(canvas) {
     this.canvas = canvas;
-    this.points = []; // [frame, [min, max, avg, std, sum], ...]
+    this.points = []; // [frame, [min, max, avg, std, sum], ...]; null for no number
     this.generation = -1;
     this.quantity = 4;
     new ResizeObserver(() => this.draw()).observe(canvas);
@@ -50,7 +50,8 @@ export class Chart {
       context.fillText("Draw a region, and start: its values come here.", width / 2, height / 2);
       return;
     }
-    const values = points.flatMap((point) => point.slice(1).map((region) => region[this.quantity]));
+    const values = points.flatMap((point) => point.slice(1).map((region) => region[this.quantity])).filter((number) => number !== null);
+    if (!values.length) values.push(0);
     let low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
     const room = (high - low) * 0.08 || Math.abs(high) * 0.05 || 1;
     low -= room;
@@ -63,7 +64,12 @@ export class Chart {
       context.strokeStyle = line(region);
       context.lineWidth = 1.8;
       context.beginPath();
-      for (const point of points) context.lineTo(x(point[0]), y(point[region + 1][this.quantity]));
+      let gap = true;
+      for (const point of points) {
+        const number = point[region + 1][this.quantity];
+        if (number !== null) context[gap ? "moveTo" : "lineTo"](x(point[0]), y(number));
+        gap = number === null;
+      }
       context.stroke();
     }
   }

@@ -1,5 +1,6 @@
 """Motor, shutter, trigger source and monitor of the simulated beamline, without Tango and on a clock of our own."""
 
+import math
 import socket
 import threading
 
@@ -255,7 +256,6 @@ class TestTriggerSource:
         [
             ({"count": 0}, "give 1 to"),
             ({"count": 2, "step": 0.0}, "at one place"),
-            ({"count": 2, "width": 0.0}, "more than 0"),
             ({"count": 20}, "beyond the motor's limits"),
             ({"count": 2, "width": 0.5}, "every 0.02 s"),
             ({"count": 2, "least_period": 0.5}, "every 0.02 s"),
@@ -266,6 +266,19 @@ class TestTriggerSource:
         source.configure(**train)
         with pytest.raises(ParamError, match=sentence):
             source.arm()
+
+    @pytest.mark.parametrize("name", ["start", "step", "width", "least_period"])
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_what_is_no_number_is_refused_at_once(self, source, name, value):
+        with pytest.raises(ParamError, match=rf"{name}.*give a number"):
+            source.configure(**{name: value})
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("width", 0.0), ("width", -1.0), ("least_period", -1.0), ("width", 1e9)]
+    )
+    def test_a_time_that_no_pulse_can_take_is_refused_at_once(self, source, name, value):
+        with pytest.raises(ParamError, match=f"{name}.*give seconds"):
+            source.configure(**{name: value})
 
 
 def test_the_wire_ends_at_a_udp_port() -> None:
