@@ -171,6 +171,13 @@ def receivers_of(control: str) -> list[str]:
 
 
 def main() -> int:
+    if len(sys.argv) != 2:
+        sys.exit("name one control device: python config/taurus/panel.py id00/limacontrol/simulator")
+    try:
+        tango.DeviceProxy(sys.argv[1]).ping()
+    except tango.DevFailed as error:
+        reason = " ".join(error.args[-1].desc.split())
+        sys.exit(f"{sys.argv[1]} does not answer: {reason}; is TANGO_HOST that of `lima2 status`, and the system up?")
     pyqtgraph.setConfigOptions(background="w", foreground="k")
     app = TaurusApplication(sys.argv[:1], cmd_line_parser=None)
     panel = Panel(sys.argv[1])

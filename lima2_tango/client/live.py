@@ -180,10 +180,11 @@ class Live:
 
     def _newest_uuid(self, control: Answer, receivers: Sequence[Answer]) -> str:
         """What the receivers prepared last; a conductor's runs are not the control's."""
-        for receiver in receivers:
-            if pipelines := receiver.values.get("pipelines"):
-                return str(pipelines[-1])
-        return str(control.values.get("run_uuid") or "")
+        known = [list(each.values.get("pipelines") or ()) for each in receivers]
+        older = {uuid for uuids in known for uuid in uuids[:-1]}  # one receiver may have no part in the newest
+        lasts = [uuids[-1] for uuids in known if uuids]
+        newest = next((uuid for uuid in lasts if uuid not in older), lasts[0] if lasts else None)
+        return str(newest or control.values.get("run_uuid") or "")
 
     def _processing(self, uuid: str) -> list[str]:
         """Processing devices of a run, by rank."""

@@ -183,7 +183,7 @@ class Hub:
         self._version += params != self._params
         self._params = params
         self._acq, self._proc = (json.loads(text or "{}") for text in self._params)
-        self._masks.ask(self._proc.get("mask") or {})
+        await self._in_thread(partial(self._masks.ask, self._proc.get("mask") or {}))
         runs = [json.loads(text) for text in (found["runs"] if found["runs"] is not None else ())]
         regions = {"rect": [], "arc": [], **_drawn(self._proc)}
         text = json.dumps({"kind": "runs", "runs": runs, "regions": regions})

@@ -104,7 +104,7 @@ def _limits(values: Image, masked: Bad | None, view: View) -> tuple[float, float
         return (low, high) if high > low else (low, low + 1)
     flat = values.reshape(-1) if masked is None else values[~masked]
     if flat.dtype.kind == "f":  # what is no number is no limit
-        flat = flat[np.isfinite(flat)]
+        flat = flat[np.abs(flat) < np.finfo(flat.dtype).max]
     if not len(flat):
         return 0.0, 1.0
     sample = flat[:: max(1, len(flat) // SAMPLES)]

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lima2_tango.cli.main import app
+from lima2_tango.cli.output import print_json
 from lima2_tango.core.plugins import available, load
 
 COMMANDS = ["up", "down", "status", "demo", "cameras", "pipelines", "params", "schema"]
@@ -88,6 +89,7 @@ BACKGROUND_JOB = """
 import signal, subprocess
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 from lima2_tango.cli.main import app
+from lima2_tango.cli.output import print_json
 app(["cameras"], standalone_mode=False)
 ignored = subprocess.check_output(["grep", "SigIgn", "/proc/self/status"], text=True).split()[1]
 print("ignored by a child:", bool(int(ignored, 16) & 1 << signal.SIGINT - 1))
@@ -146,3 +148,8 @@ def test_a_place_that_cannot_hold_the_figures_is_refused_before_anything_is_meas
     result = lima2("bench", "P1", option, str(tmp_path / "nowhere" / "figures"))
     assert result.exit_code != 0
     assert "nowhere does not exist" in result.output
+
+
+def test_json_for_programs_has_no_nan(capsys):
+    print_json({"rows": [{"mean": float("nan")}, (1.5, float("inf"))], "n": 1})
+    assert json.loads(capsys.readouterr().out) == {"rows": [{"mean": None}, [1.5, None]], "n": 1}

@@ -54,6 +54,8 @@ def test_what_others_fill_in_is_no_field() -> None:
         ("acq.nb_frames", True),
         ("acq.nb_frames", None),
         ("acq.expo_time", math.nan),
+        ("acq.expo_time", 10**400),
+        ("acq.nb_frames", -(10**400)),
         ("acq.expo_time", [1]),
         ("saving.enabled", "yes"),
         ("saving.base_path", 3),

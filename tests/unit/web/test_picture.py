@@ -1,12 +1,19 @@
 """What a browser is shown of a frame, against plain numpy."""
 
+import json
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from lima2_tango.client.live import LiveFrame
 from lima2_tango.core.roi import Arc, PixelPosition, PixelSize, Position, Rectangle
+from lima2_tango.web.masks import Masks
 from lima2_tango.web.picture import MASKED, TOP, draw, pooled, scaled
 from lima2_tango.web.regions import Curves, regions_of, statistics
 from lima2_tango.web.view import Pool, Scale, View
+from lima2_tango.web.wire import LENGTH, pack, point_text
 
 TYPES = ["u1", "u2", "u4", "i2", "i4", "f4", "f8"]
 HOW = {Pool.MAX: np.max, Pool.MEAN: np.mean}
@@ -53,6 +60,41 @@ def test_what_a_detector_marks_is_masked_and_does_not_set_the_range(dtype: str, 
     assert picture.indices[4, 5] == MASKED
     assert picture.high == image[np.isfinite(image) & (image < 1000)].max()
     assert draw(image, View(mask=False)).indices[4, 5] != MASKED
+
+
+def test_what_is_no_number_sets_no_range_without_a_mask_either() -> None:
+    image = image_of("f4")
+    image[4, 5], image[6, 7] = np.nan, np.inf
+    picture = draw(image, View(low=0, high=100, mask=False))
+    assert (picture.low, picture.high) == (image[np.isfinite(image)].min(), image[np.isfinite(image)].max())
+
+
+def test_pictures_and_curves_of_frames_with_nan_are_json() -> None:
+    data = image_of("f4")[np.newaxis].copy()
+    data[0, 3, 3] = np.nan
+    curves = Curves()
+    curves.begin("run", [Rectangle(topleft=PixelPosition(x=0, y=0), dimensions=PixelSize(x=9, y=9))])
+    curves.add(7, data[0])
+    points = [point_text(point) for point in curves.since(0)]
+    packed = pack(LiveFrame("run", 7, data), draw(data[0], View(mask=False)), curves, points, 0)
+    (length,) = LENGTH.unpack_from(packed)
+
+    def refuse(text: str) -> None:
+        raise AssertionError(f"{text} is no JSON")
+
+    header = json.loads(packed[LENGTH.size : LENGTH.size + length], parse_constant=refuse)
+    assert header["points"] == [[7, [None] * 5]]
+
+
+def test_a_mask_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
+    path, masks = tmp_path / "mask.npy", Masks()
+    for number, bad in enumerate([(1, 2), (3, 4)]):
+        valid = np.ones((8, 9), np.uint8)
+        valid[bad] = 0
+        np.save(path, valid)
+        os.utime(path, ns=(number, number))
+        masks.ask({"enabled": True, "path": str(path)})
+        assert np.argwhere(masks.of((1, 8, 9))).tolist() == [list(bad)]
 
 
 def test_the_highest_value_of_8_bits_is_a_value() -> None:
