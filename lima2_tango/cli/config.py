@@ -88,6 +88,16 @@ class WebConfig(Params):
     """Address on which it listens; others than this machine's own need token_file."""
     token_file: str = ""
     """Lines `operator TOKEN` and `read-only TOKEN`; made with new tokens where it is missing."""
+    certificate: str = ""
+    """Certificate (PEM) to speak TLS with, and `key`."""
+    key: str = ""
+    """Private key of the certificate (PEM)."""
+    names: list[str] = []
+    """More names of this page, such as a proxy's."""
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.certificate else "http"
 
 
 class RestartConfig(Params):
@@ -201,6 +211,8 @@ def _check_ports(config: SystemConfig) -> None:
 def _check_web(web: WebConfig) -> None:
     if web.enabled and not web.token_file and not is_loopback(web.listen):
         raise ParamError("$.web.listen", web.listen, "other computers reach this address: name a token_file, too")
+    if bool(web.certificate) != bool(web.key):
+        raise ParamError("$.web.certificate", web.certificate, "TLS needs both: name certificate and key, or neither")
 
 
 def _check_properties(config: SystemConfig) -> None:

@@ -149,11 +149,13 @@ class System:
         """The page, which looks on; it waits for the devices by itself."""
         web = self.config.web
         where = ["--listen", web.listen, "--port", str(self.web_port)]
-        tokens = ["--token-file", web.token_file] if web.token_file else []
+        files = {"--token-file": web.token_file, "--certificate": web.certificate, "--key": web.key}
+        tokens = [word for option, file in files.items() if file for word in (option, file)]
+        names = [word for name in web.names for word in ("--name", name)]
         receivers = [word for name in self.receivers for word in ("--receiver", name)]
         what = ["--device", self.control, "--tango-host", self.tango_host, *receivers, "--title", self.config.name]
         self._web = Child(
-            "the page", [program("lima2"), "web", *what, *where, *tokens], self._environment(), self.logs["web"]
+            "the page", [program("lima2"), "web", *what, *where, *tokens, *names], self._environment(), self.logs["web"]
         )
 
     def stop_web(self) -> None:
@@ -164,7 +166,7 @@ class System:
     def web_url(self) -> str:
         """Where a browser of this computer finds the page; empty without one."""
         host, port = self._web_address
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}" if self.config.web.enabled else ""
+        return f"{self.config.web.scheme}://{f'[{host}]' if ':' in host else host}:{port}" if self.config.web.enabled else ""
 
     @property
     def _web_address(self) -> tuple[str, int]:

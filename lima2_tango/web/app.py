@@ -101,7 +101,7 @@ async def _about(page: Page, request: Request) -> Response:
         "tango_host": page.actions.tango_host if role else "",
         "role": role.name.lower(),
         "tokens": bool(page.tokens.by_role),
-        "files": role is Role.OPERATOR and await asyncio.to_thread(page.actions.gives_files),
+        "files": role is Role.OPERATOR and await page.in_thread(page.actions.gives_files),
     })
 
 
@@ -119,31 +119,31 @@ async def _login(page: Page, request: Request) -> Response:
 
 
 async def _form(page: Page, _: Request) -> Response:
-    return JSONResponse(await asyncio.to_thread(page.actions.filled))
+    return JSONResponse(await page.in_thread(page.actions.filled))
 
 
-async def _graph(_: Page, request: Request) -> Response:
-    return JSONResponse(await asyncio.to_thread(graph_of, request.query_params.get("pipeline", "")))
+async def _graph(page: Page, request: Request) -> Response:
+    return JSONResponse(await page.in_thread(graph_of, request.query_params.get("pipeline", "")))
 
 
 async def _order(page: Page, request: Request) -> Response:
     order = await _body(request, Order)
     try:
         with page.hub.starting(order.command == "start"):
-            return JSONResponse({"told": await asyncio.to_thread(page.actions.obey, order)})
+            return JSONResponse({"told": await page.in_thread(page.actions.obey, order)})
     finally:
         await page.hub.refresh()
 
 
 async def _regions(page: Page, request: Request) -> Response:
     wanted = await _body(request, RoiOrder)
-    told = await asyncio.to_thread(page.actions.set_regions, wanted)
+    told = await page.in_thread(page.actions.set_regions, wanted)
     await page.hub.refresh()
     return JSONResponse({"told": told})
 
 
 async def _file(page: Page, request: Request) -> Response:
-    path = await asyncio.to_thread(page.actions.file, request.query_params.get("path", ""))
+    path = await page.in_thread(page.actions.file, request.query_params.get("path", ""))
     return FileResponse(path, filename=path.name, media_type="application/octet-stream")
 
 

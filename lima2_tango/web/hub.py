@@ -8,10 +8,9 @@ import json
 import logging
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from .picture import draw
 from .regions import Curves, regions_of
 from .report import status
 from .source import Source, find_source
+from .threads import Threads
 from .viewer import Viewer
 from .wire import pack, point_text
 
@@ -41,8 +41,7 @@ PACE = 1 / 30
 WAKE = 1e-3
 """A timer never comes before its time, give or take a clock's tick [s]."""
 THREADS = 4
-"""One for each loop, and one to draw."""
-T = TypeVar("T")
+"""One for each loop, and one for who has just changed something."""
 
 
 class Hub:
@@ -52,7 +51,7 @@ class Hub:
         """`rate` bounds the pictures a second; `control` connects to the control device."""
         self._live, self._connect, self._period = live, control, 1.0 / rate
         self._control: Device | None = None
-        self._threads = ThreadPoolExecutor(THREADS, "lima2-page")
+        self._in_thread = Threads(THREADS)
         self._viewers: set[Viewer] = set()
         self._poke = asyncio.Event()
         self._watched = asyncio.Event()
@@ -124,13 +123,10 @@ class Hub:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep(self._look, LOOK))
-                group.create_task(self._keep(self._read, READ))
-                group.create_task(self._show())
-        finally:
-            self._threads.shutdown(wait=False)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep(self._look, LOOK))
+            group.create_task(self._keep(self._read, READ))
+            group.create_task(self._show())
 
     async def refresh(self) -> None:
         """Somebody changed something: read it at once."""
@@ -159,7 +155,7 @@ class Hub:
             return
         sight = await self._in_thread(self._live.look)
         if sight.uuid != self._source.uuid:
-            self._source = await self._in_thread(partial(find_source, self._live, sight.uuid))
+            self._source = await self._in_thread(find_source, self._live, sight.uuid)
             await self._read()  # its regions and its frames
         told = status(sight, self._sight, self._asked_for(sight.uuid))
         told |= {"pipeline": self._source.pipeline, "watched": len(self._viewers), "params": self._version}
@@ -183,7 +179,7 @@ class Hub:
         self._version += params != self._params
         self._params = params
         self._acq, self._proc = (json.loads(text or "{}") for text in self._params)
-        await self._in_thread(partial(self._masks.ask, self._proc.get("mask") or {}))
+        await self._in_thread(self._masks.ask, self._proc.get("mask") or {})
         runs = [json.loads(text) for text in (found["runs"] if found["runs"] is not None else ())]
         regions = {"rect": [], "arc": [], **_drawn(self._proc)}
         text = json.dumps({"kind": "runs", "runs": runs, "regions": regions})
@@ -233,7 +229,7 @@ class Hub:
         if frame is not None:
             self.frame = frame
             self._curves.begin(frame.uuid, regions_of(self._proc))
-            await self._in_thread(partial(self._curves.add, frame.index, frame.data[0]))
+            await self._in_thread(self._curves.add, frame.index, frame.data[0])
 
     async def _serve(self) -> None:
         """Each that waits gets the newest frame; those that look alike get the same bytes."""
@@ -250,16 +246,12 @@ class Hub:
         for viewer in waiting:
             view = viewer.view
             if view not in drawn:
-                drawn[view] = await self._in_thread(partial(self._drawn, frame, view))
+                drawn[view] = await self._in_thread(self._drawn, frame, view)
             points = [point_text(point) for point in self._curves.since(viewer.point)]
             viewer.put("picture", pack(frame, drawn[view], self._curves, points, view.channel))
             viewer.point = self._curves.last
             viewer.seen, viewer.ready, viewer.changed = key, False, viewer.view != view
             viewer.due = now + PACE
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        """Threads of its own: an order that takes its time holds up nobody's picture."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _drawn(self, frame: LiveFrame, view: Any) -> Any:
         image = self._channel(frame.data, view.channel)

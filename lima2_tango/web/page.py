@@ -1,6 +1,6 @@
 """What every answer of the page is made of, and who may have it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
@@ -12,6 +12,10 @@ from .access import DeniedError, Door, Role, Tokens
 from .actions import Actions
 from .hub import Hub
 from .report import explained
+from .threads import Threads
+
+ORDERS = 16
+"""Requests that wait for Tango at once; others wait for their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,8 @@ class Page:
     door: Door
     secure: bool = False
     """Whether it is spoken to by TLS."""
+    in_thread: Threads = field(default_factory=lambda: Threads(ORDERS))
+    """Where orders wait for Tango: they hold up no picture."""
 
     @property
     def cookie(self) -> str:
