@@ -166,7 +166,8 @@ class System:
     def web_url(self) -> str:
         """Where a browser of this computer finds the page; empty without one."""
         host, port = self._web_address
-        return f"{self.config.web.scheme}://{f'[{host}]' if ':' in host else host}:{port}" if self.config.web.enabled else ""
+        shown = f"[{host}]" if ":" in host else host
+        return f"{self.config.web.scheme}://{shown}:{port}" if self.config.web.enabled else ""
 
     @property
     def _web_address(self) -> tuple[str, int]:

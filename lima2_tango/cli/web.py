@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,7 +85,7 @@ def web(
     if os.getsid(0) == os.getpid():  # not that of somebody's shell
         lower_session(NICENESS)
     with _interruptible(), serving(what, where) as page:
-        _tell(page.url, page.tokens.names)
+        _tell(page.url, page.tokens.names, token_file)
         page.run()
 
 
@@ -104,11 +105,14 @@ def _what(
     return host, name, tuple(found.receivers), found.name
 
 
-def _tell(url: str, tokens: dict[str, str]) -> None:
+def _tell(url: str, tokens: dict[str, str], token_file: Path | None) -> None:
     if not tokens:
         typer.echo(f"the page is at {url}")
-    for role, token in tokens.items():
-        typer.echo(f"the page for {role:<9} is at {url}#token={token}")
+    elif not sys.stdout.isatty():  # a log, which others may read
+        typer.echo(f"the page is at {url}#token=TOKEN, with one of {token_file}")
+    else:
+        for role, token in tokens.items():
+            typer.echo(f"the page for {role:<9} is at {url}#token={token}")
     typer.echo("Ctrl-C ends it; the system goes on.", err=True)
 
 

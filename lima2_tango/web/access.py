@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import stat
+import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -17,6 +18,8 @@ from lima2_tango.core.errors import Lima2Error, ParamError
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
+SAFE = frozenset(string.ascii_letters + string.digits + "-_")
+"""What a browser's cookie and an address hold as it is."""
 SHORTEST = 20
 """Characters of a token that nobody guesses."""
 
@@ -88,7 +91,7 @@ class Door:
         name = _name(host)
         if name not in self.hosts:
             known = ", ".join(sorted(self.hosts))
-            raise DeniedError(f"{name or 'this page'} is no name of this page: use {known}, or start it with --name")
+            raise DeniedError(f"{name or 'no name'} is no name of this page: use {known}, or start it with --name")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
             raise DeniedError("this was asked by a page of another site: open this page itself")
 
@@ -148,5 +151,9 @@ def _parsed(path: Path, words: list[str]) -> tuple[Role, str]:
     if len(words[1]) < SHORTEST:
         raise ParamError(
             "--token-file", str(path), f"the {words[0]} token is short: give at least {SHORTEST} characters"
+        )
+    if not set(words[1]) <= SAFE:
+        raise ParamError(
+            "--token-file", str(path), f"the {words[0]} token has a character that is none of A-Z a-z 0-9 - _"
         )
     return NAMES[words[0]], words[1]

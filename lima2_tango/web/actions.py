@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lima2_tango.client import Client
 from lima2_tango.client.device import TangoDevice
+from lima2_tango.client.errors import UnreachableError
 from lima2_tango.client.live import data_roots_of, device_class_of, schema_of
 from lima2_tango.core.errors import Lima2Error, NotAvailableError, ParamError
 from lima2_tango.core.params import Params
@@ -44,17 +46,31 @@ class Actions:
 
     tango_host: str
     control: str
+    _kept: list[TangoDevice] = field(default_factory=list)
+    """A connection of before, for Stop: it asks no database, which may hang."""
 
     def client(self) -> Client:
         return Client(self.device())
 
     def device(self) -> TangoDevice:
+        if not self._kept:
+            self._kept.append(TangoDevice.connect(self.control, self.tango_host))
         return TangoDevice.connect(self.control, self.tango_host)
+
+    def stop(self) -> str:
+        """End the run that is on; by the kept connection first, and by a new one where its server is another now."""
+        for device in self._kept[:1]:
+            with suppress(UnreachableError):
+                return _stop(Client(device))
+        with self.client() as client:
+            return _stop(client)
 
     def obey(self, order: Order) -> str:
         """Set what the order sets, then do what it says; a sentence about what was done."""
         if order.command and order.command not in COMMANDS:
             raise ParamError("command", order.command, f"choose one of {', '.join(COMMANDS)}")
+        if order.command == "stop" and not (order.pipeline or order.changes):
+            return self.stop()
         with self.client() as client:
             if order.pipeline or order.changes:
                 self._set(client, order)

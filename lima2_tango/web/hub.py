@@ -21,7 +21,7 @@ from lima2_tango.core.errors import Lima2Error, StateError, as_lima2
 
 from .masks import Masks
 from .picture import draw
-from .regions import Curves, regions_of
+from .regions import Curves, channel_of, regions_of
 from .report import status
 from .source import Source, find_source
 from .threads import Threads
@@ -181,7 +181,7 @@ class Hub:
         self._acq, self._proc = (json.loads(text or "{}") for text in self._params)
         await self._in_thread(self._masks.ask, self._proc.get("mask") or {})
         runs = [json.loads(text) for text in (found["runs"] if found["runs"] is not None else ())]
-        regions = {"rect": [], "arc": [], **_drawn(self._proc)}
+        regions = {"rect": [], "arc": [], **_rois(self._proc)}
         text = json.dumps({"kind": "runs", "runs": runs, "regions": regions})
         if text != self._told.get("runs"):
             self._runs = runs
@@ -229,7 +229,7 @@ class Hub:
         if frame is not None:
             self.frame = frame
             self._curves.begin(frame.uuid, regions_of(self._proc))
-            await self._in_thread(self._curves.add, frame.index, frame.data[0])
+            await self._in_thread(self._add_point, frame)
 
     async def _serve(self) -> None:
         """Each that waits gets the newest frame; those that look alike get the same bytes."""
@@ -253,6 +253,9 @@ class Hub:
             viewer.seen, viewer.ready, viewer.changed = key, False, viewer.view != view
             viewer.due = now + PACE
 
+    def _add_point(self, frame: LiveFrame) -> None:
+        self._curves.add(frame.index, channel_of(self._proc, frame.data), self._masks.of(frame.data.shape))
+
     def _drawn(self, frame: LiveFrame, view: Any) -> Any:
         image = self._channel(frame.data, view.channel)
         return draw(image, view, self._masks.of(frame.data.shape) if view.mask else None)
@@ -263,6 +266,6 @@ class Hub:
         return found
 
 
-def _drawn(proc: dict[str, Any]) -> dict[str, Any]:
+def _rois(proc: dict[str, Any]) -> dict[str, Any]:
     block = proc.get("statistics") or {}
     return {"rect": block.get("rect_rois", []), "arc": block.get("arc_rois", [])}

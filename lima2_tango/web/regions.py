@@ -17,6 +17,10 @@ from lima2_tango.core.roi import Arc, Rectangle
 KEPT = 2000
 """Points of a curve that are kept."""
 Region = Rectangle | Arc
+Bad = NDArray[np.bool_]
+"""True where a pixel is masked."""
+Part = tuple[slice, slice]
+"""Rows and columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,12 @@ class Curves:
             self.generation += 1
             self._points.clear()
 
-    def add(self, frame: int, image: NDArray[np.generic]) -> None:
+    def add(self, frame: int, image: NDArray[np.generic], bad: Bad | None = None) -> None:
+        """`image` [row, column] or [channel, row, column]; `bad` True where a pixel is masked, [row, column]."""
         if not self.regions:
             return
         self._made += 1
-        self._points.append(Point(self._made, frame, tuple(statistics(image, each) for each in self.regions)))
+        self._points.append(Point(self._made, frame, tuple(statistics(image, each, bad) for each in self.regions)))
 
     @property
     def last(self) -> int:
@@ -71,30 +76,48 @@ def regions_of(proc: Mapping[str, Any]) -> list[Region]:
     return [*rectangles, *(Arc.model_validate(each) for each in block.get("arc_rois", ()))]
 
 
-def statistics(image: NDArray[np.generic], region: Region) -> tuple[float, float, float, float, float]:
-    """min, max, avg, std, sum of the pixels of an image in a region; zeros where there are none."""
-    pixels = _rectangle(image, region) if isinstance(region, Rectangle) else _arc(image, region)
+def channel_of(proc: Mapping[str, Any], data: NDArray[np.generic]) -> NDArray[np.generic]:
+    """What the pipeline's statistics are of: all channels of a frame [channel, row, column], or one."""
+    channel = int((proc.get("statistics") or {}).get("channel", -1))
+    return data[channel : channel + 1] if 0 <= channel < len(data) else data
+
+
+def statistics(
+    image: NDArray[np.generic], region: Region, bad: Bad | None = None
+) -> tuple[float, float, float, float, float]:
+    """min, max, avg, std, sum of the pixels of an image in a region but the masked; zeros where there are none."""
+    part = _rectangle(region) if isinstance(region, Rectangle) else _bounds(image, region)
+    pixels: NDArray[Any] = image[..., *part]
+    wanted = None if isinstance(region, Rectangle) else _inside(part, region)
+    if bad is not None:
+        wanted = ~bad[part] if wanted is None else wanted & ~bad[part]
+    if wanted is not None:
+        pixels = pixels[..., wanted]
     if not pixels.size:
         return 0.0, 0.0, 0.0, 0.0, 0.0
     total = float(pixels.sum(dtype=np.float64))
     return float(pixels.min()), float(pixels.max()), total / pixels.size, float(pixels.std(dtype=np.float64)), total
 
 
-def _rectangle(image: NDArray[np.generic], region: Rectangle) -> NDArray[Any]:
+def _rectangle(region: Rectangle) -> Part:
     x, y = region.topleft.x, region.topleft.y
-    return image[y : y + region.dimensions.y, x : x + region.dimensions.x]
+    return slice(y, y + region.dimensions.y), slice(x, x + region.dimensions.x)
 
 
-def _arc(image: NDArray[np.generic], arc: Arc) -> NDArray[Any]:
-    """Pixels whose centre is at a radius in [r1, r2) and an angle in [a1, a2), as `core.roi` says."""
-    rows, columns = image.shape
+def _bounds(image: NDArray[np.generic], arc: Arc) -> Part:
+    """Rows and columns of an image that an arc may have."""
+    rows, columns = image.shape[-2:]
     left, right = (int(np.clip(edge, 0, columns)) for edge in (arc.center.x - arc.r2, arc.center.x + arc.r2 + 2))
     top, bottom = (int(np.clip(edge, 0, rows)) for edge in (arc.center.y - arc.r2, arc.center.y + arc.r2 + 2))
-    dy, dx = np.ogrid[top:bottom, left:right]
+    return slice(top, bottom), slice(left, right)
+
+
+def _inside(part: Part, arc: Arc) -> Bad:
+    """Which pixels have their centre at a radius in [r1, r2) and an angle in [a1, a2), as `core.roi` says."""
+    dy, dx = np.ogrid[part]
     dx, dy = dx - arc.center.x, dy - arc.center.y
     square = dx**2 + dy**2
-    inside = (square >= arc.r1**2) & (square < arc.r2**2)
+    inside: Bad = (square >= arc.r1**2) & (square < arc.r2**2)
     if arc.a2 - arc.a1 < 360:
         inside &= (np.degrees(np.arctan2(dy, dx)) - arc.a1) % 360 < arc.a2 - arc.a1
-    found: NDArray[Any] = image[top:bottom, left:right][inside]
-    return found
+    return inside

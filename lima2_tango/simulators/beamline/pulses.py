@@ -19,6 +19,8 @@ JOIN_LIMIT = 2.0
 """How long the end of a train is waited for [s]."""
 MOST = 1_000_000
 """Pulses of one train."""
+BY_HAND = 2.0
+"""The longest pulse that is asked for at once [s]: Tango's clients wait for 3."""
 LONGEST = 3600.0
 """A pulse, and the time from one to the next [s]."""
 
@@ -134,8 +136,14 @@ class TriggerSource:
         self._latched = []
 
     def pulse(self) -> None:
-        """One pulse at once, wherever the motor is; returns when it is over. Raises StateError while armed."""
+        """One pulse at once, wherever the motor is; returns when it is over.
+
+        Raises ParamError for one that a caller would not wait for, StateError while armed.
+        """
         self._check_disarmed("it gives no pulse by hand")
+        if self.train.width > BY_HAND:
+            reason = f"a pulse by hand is at most {BY_HAND:g} s long: set less, or arm a train of one pulse"
+            raise ParamError("width", self.train.width, reason)
         self._cancel.clear()
         self._pulse(self.train.width)
 

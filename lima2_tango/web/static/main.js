@@ -43,6 +43,7 @@ async function obeyed(address, what, then = () => {}) {
     page.refusal = refusal;
     page.dismissed = "";
     form.wrong(refusal.path);
+    if (address === "api/regions") regions.list(); // as they are
   } finally {
     document.body.removeAttribute("aria-busy");
   }
@@ -84,8 +85,11 @@ function onStatus(status) {
   receivers(status);
   pipeline.show(status);
   alert();
-  if (page.params !== null && page.params !== status.params && !$("form").contains(document.activeElement)) form.load();
-  page.params = status.params;
+  if (page.params === null) page.params = status.params;
+  if (page.params !== status.params && !$("form").contains(document.activeElement)) { // else once it is left
+    page.params = status.params;
+    form.load();
+  }
 }
 
 function allow() {

@@ -280,6 +280,11 @@ class TestTriggerSource:
         with pytest.raises(ParamError, match=f"{name}.*give seconds"):
             source.configure(**{name: value})
 
+    def test_a_pulse_that_a_caller_would_not_wait_for_is_refused(self, source):
+        source.configure(width=2.5)
+        with pytest.raises(ParamError, match="at most 2 s"):
+            source.pulse()
+
 
 def test_the_wire_ends_at_a_udp_port() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:

@@ -11,7 +11,7 @@ from lima2_tango.client.live import LiveFrame
 from lima2_tango.core.roi import Arc, PixelPosition, PixelSize, Position, Rectangle
 from lima2_tango.web.masks import Masks
 from lima2_tango.web.picture import MASKED, TOP, draw, pooled, scaled
-from lima2_tango.web.regions import Curves, regions_of, statistics
+from lima2_tango.web.regions import Curves, channel_of, regions_of, statistics
 from lima2_tango.web.view import Pool, Scale, View
 from lima2_tango.web.wire import LENGTH, pack, point_text
 
@@ -176,6 +176,19 @@ def test_a_region_outside_the_frame_is_zeros() -> None:
     far = Rectangle(topleft=PixelPosition(x=900, y=900), dimensions=PixelSize(x=7, y=4))
     assert statistics(image_of("u2"), far) == (0, 0, 0, 0, 0)
     assert statistics(image_of("u2"), Arc(center=Position(x=-500.0, y=-500.0), r2=3.0)) == (0, 0, 0, 0, 0)
+
+
+def test_masked_pixels_and_other_channels_have_no_part_in_a_region() -> None:
+    data = np.stack([image_of("u2"), image_of("u2") + 300])
+    bad = np.zeros(data.shape[1:], bool)
+    bad[4, 6:8] = True
+    good = np.broadcast_to(~bad, data.shape)[:, 3:7, 5:12]
+    assert np.allclose(statistics(data, RECTANGLE, bad), expected(data[:, 3:7, 5:12][good].astype(float)))
+    arc = Arc(center=Position(x=8.0, y=5.0), r1=0.0, r2=5.0)
+    assert statistics(data, arc, np.ones_like(bad)) == (0, 0, 0, 0, 0)
+    assert statistics(data, arc, bad) != statistics(data, arc)
+    assert channel_of({}, data).shape == data.shape
+    assert np.array_equal(channel_of({"statistics": {"channel": 1}}, data), data[1:])
 
 
 def test_curves_begin_anew_with_other_regions_and_other_runs() -> None:
