@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from lima2_tango.client.errors import UnreachableError
 from lima2_tango.core.errors import Lima2Error, ParamError, as_lima2
 from lima2_tango.core.params import Params
 
@@ -74,6 +75,8 @@ def _answering(page: Page, answer: Answerer, least: Role) -> Callable[[Request],
             return await answer(page, request)
         except Lima2Error as error:
             return refusal(error)
+        except asyncio.CancelledError:  # the page ends, and does not wait for what hangs
+            return refusal(UnreachableError("the page is being ended: open it again"))
         except Exception as error:  # boundary: one request fails, the page goes on
             log.exception("%s failed", request.url.path)
             return refusal(as_lima2(error), 500)
