@@ -3,20 +3,26 @@
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lima2_tango.core.errors import ParamError
+from lima2_tango.core.errors import Lima2Error, ParamError
 from lima2_tango.core.priority import lower_session
 
 from .process import LaunchError
 from .run import control_device
 from .rundir import find_system
 from .up import Folder, Name
+
+if TYPE_CHECKING:
+    from lima2_tango.web.serve import Where
 
 EXAMPLES = """Example: lima2 web simulator
 
@@ -25,6 +31,10 @@ Example: lima2 web --device id00/limacontrol/simulator --tango-host localhost:10
 Example: lima2 web simulator --listen 0.0.0.0 --token-file ~/.lima2/tokens --certificate cert.pem --key key.pem
 """
 PORT = 8000
+FOLLOW = 1.0
+"""Whether the system was started anew is looked at so often [s]."""
+Found = tuple[str, str, tuple[str, ...], str]
+"""Tango database, control, receivers and title."""
 NICENESS = 10
 """Who looks on gives way to who acquires, on the same computer."""
 
@@ -75,24 +85,57 @@ def web(
     Exit codes: 0 it was told to end; 1 it cannot listen there, or was refused; 2 there is no such system.
     """
     try:
-        from lima2_tango.web.serve import What, Where, serving  # what it needs is an extra
+        from lima2_tango.web.serve import Where  # what it needs is an extra
     except ModuleNotFoundError as error:
         raise LaunchError(f"the page needs {error.name}: pip install 'lima2_tango[web]'") from error
-    host, name, found, known = _what(system, folder, device, tuple(receivers or ()), tango_host)
-    what = What(host, name, found, title or known, rate)
+    find = partial(_what, system, folder, device, tuple(receivers or ()), tango_host)
+    found: Found | None = find()
     where = Where(listen, port, tuple(names or ()), token_file, certificate, key)
     os.nice(NICENESS)
     if os.getsid(0) == os.getpid():  # not that of somebody's shell
         lower_session(NICENESS)
-    with _interruptible(), serving(what, where) as page:
-        _tell(page.url, page.tokens.names, token_file)
-        page.run()
+    with _interruptible():
+        while found is not None:
+            found, where = _show(found, where, (title, rate), find if device is None else None)
+
+
+def _show(
+    found: Found, where: "Where", how: tuple[str | None, float], find: Callable[[], Found] | None
+) -> tuple[Found | None, "Where"]:
+    """Show the page until it is told to end, or until the system was started anew with another database.
+
+    What was found of that one, and where to go on: on the same port.
+    """
+    from lima2_tango.web.serve import What, serving  # what it needs is an extra
+
+    host, name, receivers, known = found
+    title, rate = how
+    newer: list[Found] = []
+    with serving(What(host, name, receivers, title or known, rate), where) as page:
+        _tell(page.url, page.tokens.names, where.token_file)
+        here, ended = replace(where, port=page.port), Event()
+
+        def follow() -> None:
+            while find is not None and not ended.wait(FOLLOW):
+                with suppress(Lima2Error):  # it is down, for now
+                    again = find()
+                    if again[0] != host:
+                        newer.append(again)
+                        page.end()
+                        return
+
+        Thread(target=follow, name="lima2-follow", daemon=True).start()
+        try:
+            page.run()
+        finally:
+            ended.set()
+        return (newer[0] if newer else None), here
 
 
 def _what(
     system: str | None, folder: Path | None, device: str | None, receivers: tuple[str, ...], tango_host: str | None
-) -> tuple[str, str, tuple[str, ...], str]:
-    """Tango database, control, receivers and title; raises ParamError or NotUpError where that is not said."""
+) -> Found:
+    """Raises ParamError or NotUpError where that is not said."""
     if device is None and receivers:
         raise ParamError("--receiver", receivers[0], "the system knows its receivers: leave it out, or give --device")
     name, host = control_device(system, folder, device, tango_host)

@@ -88,6 +88,7 @@ class Hub:
         self._viewers.discard(viewer)
         if not self._viewers:
             self._watched.clear()
+            self._told.pop("status", None)  # nobody looks from now on: it is of the past for who comes next
 
     def poke(self) -> None:
         """A browser waits for a picture."""

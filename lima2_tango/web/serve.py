@@ -78,6 +78,14 @@ class Serving:
         keep_memory()
         self._server.run(sockets=[self._door])
 
+    def end(self) -> None:
+        """Let `run` return, from another thread."""
+        self._server.should_exit = True
+
+    @property
+    def port(self) -> int:
+        return int(self._door.getsockname()[1])
+
 
 @contextmanager
 def serving(what: What, where: Where) -> Generator[Serving]:

@@ -1,13 +1,18 @@
 """The page as part of `lima2 up`: started with the system, started again alone, ended with it."""
 
 import json
+import os
+import signal
+import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 from browsing import chromium
 from playwright.sync_api import Page, expect
-from supervised import kept_up, lima2, printed, write_config
+from supervised import LIMA2, kept_up, lima2, printed, write_config
+from watching import wait_for
 from websockets.sync.client import connect as connected
 
 from lima2_tango.cli.config import load_config
@@ -65,3 +70,32 @@ def test_a_page_that_others_reach_needs_tokens(tmp_path: Path) -> None:
         load_config(opened)
     named = {"enabled": True, "listen": "0.0.0.0", "token_file": str(tmp_path / "tokens")}
     assert load_config(write_config(tmp_path / "named.yaml", web=named)).web.token_file
+
+
+def test_a_page_of_its_own_follows_a_system_that_is_started_anew(tmp_path: Path) -> None:
+    """Its database has another port then."""
+    config, home, same = (
+        write_config(tmp_path / "again.yaml", "single", name="again"),
+        tmp_path / "home",
+        tmp_path / "link",
+    )
+    same.symlink_to(home)  # what is left of the system is looked for by its folder, and the page is not of it
+    environment = {**os.environ, "LIMA2_HOME": str(same)}
+    with ExitStack() as ended:
+        with kept_up(home, config) as system:
+            command = [LIMA2, "web", "again", "--port", "0"]
+            page = ended.enter_context(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+            ended.callback(page.terminate)
+            url = str(page.stdout.readline()).split()[-1].rstrip("/")
+            assert about(url)["tango_host"] == system.state.tango_host
+        with kept_up(home, config) as system:
+            wait_for(lambda: shown_host(url) == system.state.tango_host, 20, "the page of the new system")
+            page.send_signal(signal.SIGINT)
+            assert page.wait(10) == 0
+
+
+def shown_host(url: str) -> str:
+    try:
+        return about(url)["tango_host"]
+    except OSError:  # between the two
+        return ""
