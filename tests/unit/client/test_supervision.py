@@ -1,12 +1,15 @@
 """What keeps a system sees of its devices: those that are silent, and those that are another's."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
-from threading import Event
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +18,7 @@ import tango
 from lima2_tango.cli.process import free_port
 from lima2_tango.client import RefusedError, UnreachableError, reach, supervision
 from lima2_tango.client.device import TangoDevice, write_attribute
+from lima2_tango.client.proxies import bounded
 
 SERVER = """
 import sys
@@ -98,6 +102,29 @@ def test_parameters_for_a_silent_control_are_a_sentence(server: Server, monkeypa
     monkeypatch.setattr(supervision, "_proxy", lambda host, name: fresh)
     server.kill()
     assert "a/control/b does not answer" in supervision.write_parameters("host:1", "a/control/b", "{}", "")
+
+
+def test_a_frozen_device_holds_up_no_other_thread(server: Server) -> None:
+    assert server.proxy()
+    name = f"tango://127.0.0.1:{server.port}/a/control/b#dbase=no"
+    server.process.send_signal(signal.SIGSTOP)
+    os.waitpid(server.process.pid, os.WUNTRACED)  # until it is stopped
+    over, longest = Event(), [0.0]
+
+    def work() -> None:
+        last = time.monotonic()
+        while not over.wait(0.01):
+            longest[0], last = max(longest[0], time.monotonic() - last), time.monotonic()
+
+    thread = Thread(target=work)
+    thread.start()
+    try:
+        with suppress(tango.DevFailed):
+            bounded(tango.DeviceProxy(name), 1000)
+    finally:
+        over.set()
+        thread.join()
+    assert longest[0] < 2  # it was 3 s
 
 
 class Site:
